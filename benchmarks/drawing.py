@@ -48,15 +48,15 @@ def main() -> None:
     torch.set_num_threads(1)
     files = pd.read_csv(wanted.nih / "metadata.csv")["image"].iloc[: wanted.images]
     films = [read_image(wanted.nih / file) for file in files]
-    for size, native in ((64, 256), (96, 256), (128, 256), (64, 1024), (224, 1024), (512, 1024)):
+    sizes = ((64, 64), (64, 256), (128, 256), (224, 256), (224, 224), (64, 1024), (224, 1024), (512, 1024))
+    for size, native in sizes:
         left: dict[str, list[float]] = {"read": [], "native": []}
         spent = {"read": 0.0, "native": 0.0}
-        for number, film in enumerate(films if native == 256 else films[:8]):
+        for number, film in enumerate(films if native <= 256 else films[:8]):
             picture = film if native == 256 else fit_square(film, size=native)
             own, way = fit_square(picture, size=size), smooth(number)
             edit = Edit(way, np.full((1, GRID, GRID), 0.01, np.float32))
             fine = Native.of(picture, own, "pad")
-            assert fine is not None
             detail = float(bands(torch.from_numpy(own)[None])[:, 0].square().mean().sqrt())
             backs = {"read": move_and_put_back(own[None], way[None])[0], "native": fine.put_back(way)}
             for name, back in backs.items():
@@ -64,12 +64,10 @@ def main() -> None:
             began = time.process_time()
             compose(own[None], edit[None])
             between = time.process_time()
-            there = Native.of(picture, own, "pad")
-            assert there is not None
-            there.edited(edit)
+            Native.of(picture, own, "pad").edited(edit)
             spent["read"] += between - began
             spent["native"] += time.process_time() - between
-        marks = ", ".join(f"{name} {np.mean(one):.3f}" for name, one in left.items()) if native == 256 else "-"
+        marks = ", ".join(f"{name} {np.mean(one):.3f}" for name, one in left.items()) if native <= 256 else "-"
         took = ", ".join(f"{name} {1000 * one / len(left['read']):.1f} ms" for name, one in spent.items())
         print(f"read at {size} of {native} pixels: left {marks}; {took}", flush=True)
 

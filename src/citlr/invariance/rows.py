@@ -200,7 +200,7 @@ def _no_room(test: ContrastTest) -> str:
         return (
             f"only {beside(100 * test.room, 100 * test.margin, 2)}% of the decisions are the rarer one, fewer than the "
             f"margin of {test.margin:g}: at this threshold hardly any model could exceed it, and the probabilities are "
-            "not shown to stay within it, or differ by less from image to image. Give the model's operating point "
+            "not shown to stay within it, or within so much of what they span. Give the model's operating point "
             "(threshold), or test the probabilities (outcome: probability)."
         )
     return (

@@ -1,7 +1,7 @@
-"""Edits drawn into pictures at their own size, where that is finer than somebody reads them at.
+"""Edits drawn into pictures at their native size, and read as every picture is.
 
-Moving a picture between its pixels leaves marks of interpolation, which a model may read. Drawn among finer pixels, and
-then read as every picture is, they are gone. Bars beside a picture stay black.
+Moving a picture between the pixels that are read leaves marks of interpolation, which a model may read; among finer
+ones they are hardly there. The edge of the film stays, and so do bars beside a picture.
 """
 
 from dataclasses import dataclass
@@ -18,17 +18,16 @@ from citlr.data.pixels.square import Fit, Region
 from citlr.generators.base import Images
 from citlr.generators.edits.warps import finer, inverse
 
-# How many times as fine as they are read pictures are, to be drawn at their own size; finer ones are shrunk first.
-LEAST, MOST = 2.0, 4.0
-# No displacement goes farther than this share of the way to the edge of the film, which would be smeared or lost.
-EDGE = 0.5
-# Points along a side of a displacement: enough to turn it round up to its edges.
-FIELD = 128
+# How many times as fine as they are read pictures are at most; finer ones are shrunk first.
+MOST = 4.0
+# Points along a side of a displacement, enough to turn it round up to its edges; so many of them at the edge stay: a
+# film's black frame would be smeared over the picture, or lost. Inside, none goes farther than this share of the way.
+FIELD, RIM, SHARE = 128, 2, 0.5
 
 
 @dataclass(frozen=True)
 class Native:
-    """A picture at its own size, and as somebody reads it.
+    """A picture at its native size, and as somebody reads it.
 
     - `image` (1, c, H, W), `original` (c, S, S), `seen` (c, S, S): the last is the image, read anew.
     - `place`: Where it lies in the square that is read.
@@ -41,13 +40,11 @@ class Native:
     fit: Fit
 
     @classmethod
-    def of(cls, picture: Images, original: Images, fit: Fit) -> Self | None:
-        """Take a picture (c, H, W), read as `original` (c, S, S); None where that is hardly coarser."""
+    def of(cls, picture: Images, original: Images, fit: Fit) -> Self:
+        """Take a picture (c, H, W), read as `original` (c, S, S)."""
         height, width = picture.shape[1:]
         place = Region.of(width, height, size=original.shape[-1], fit=fit)
         times = min(width / place.width, height / place.height)
-        if times < LEAST:
-            return None
         image = torch.from_numpy(np.ascontiguousarray(picture))[None]
         if times > MOST:
             sides = round(MOST * place.height), round(MOST * place.width)
@@ -70,7 +67,7 @@ class Native:
         own = self._sampled(points * (FIELD / points.shape[-1]), (FIELD, FIELD))
         own = own * torch.tensor([place.size / place.width, place.size / place.height]).view(2, 1, 1)
         axis = torch.arange(FIELD)
-        most = EDGE * torch.minimum(axis, FIELD - 1 - axis)
+        most = SHARE * (torch.minimum(axis, FIELD - 1 - axis) - RIM).clamp(min=0)
         most = torch.stack([most.expand(FIELD, FIELD), most[:, None].expand(FIELD, FIELD)])
         return own.clamp(-most, most)
 

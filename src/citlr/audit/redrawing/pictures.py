@@ -2,7 +2,7 @@
 
 At the generator's own size a kept picture is what it is. Above it, and of edits at every size, originals are decoded at
 the size that is asked for, a shard at a time, and what redrawing changed is put into them. An edit that moves anything
-is drawn into the original at its native size, where that is finer.
+is drawn into the original at its native size.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet
 from citlr.data.edits import Edit
 from citlr.generators.base import Images
-from citlr.generators.edits.composition import compose, compose_change, move_and_put_back
+from citlr.generators.edits.composition import compose, compose_change
 
 Rows = npt.NDArray[np.intp]
 # Images in memory at a time: so many, and so many pixels (64 MiB).
@@ -82,20 +82,16 @@ class Pictures:
         assert isinstance(shard.drawn, Edit)
         ways = shard.drawn.displacement[:, :, 0]
         farthest = np.square(ways).sum(axis=(2, 3, 4)).argmax(axis=1)
-        originals, way = self.originals(shard.rows), ways[np.arange(len(ways)), farthest]
-        step = max(1, min(AT_A_TIME, PIXELS // self.side**2))
-        found = []
-        for start in range(0, len(ways), step):
-            part = np.arange(start, min(start + step, len(ways)))
-            drawn = move_and_put_back(originals[part], way[part])
-            for place, native in self._native(shard.rows, originals, part, way[part]):
-                drawn[place] = native.put_back(way[part[place]])
-            found.append(drawn)
-        return np.concatenate(found)
+        drawn, way = self.originals(shard.rows), ways[np.arange(len(ways)), farthest]
+        for place, native in self._native(shard.rows, drawn, np.arange(len(ways)), way):
+            drawn[place] = native.put_back(way[place])
+        return drawn
 
     def _edited(self, rows: Sequence[int], originals: Images, owner: Rows, edits: Edit) -> Images:
         """Edit images (k, c, side, side): for every edit, the place of its original in `rows`."""
-        drawn = compose(originals[owner], edits)
+        drawn = np.empty((len(owner), *originals.shape[1:]), np.float32)
+        still = ~edits.displacement.any(axis=(1, 2, 3))
+        drawn[still] = compose(originals[owner[still]], edits[still])
         for place, native in self._native(rows, originals, owner, edits.displacement):
             drawn[place] = native.edited(edits[place])
         return drawn
@@ -103,14 +99,13 @@ class Pictures:
     def _native(
         self, rows: Sequence[int], originals: Images, owner: Rows, ways: Images
     ) -> Iterator[tuple[int, Native]]:
-        """Give the places of displacements that move their image, and the image, where it is finer than it is read."""
+        """Give the places of displacements (k, 2, s, s) that move their image, and the image at its native size."""
         own, native, last = self._own(rows), None, -1
         for place in np.flatnonzero(ways.any(axis=(1, 2, 3))):
-            if owner[place] != last:
+            if native is None or owner[place] != last:
                 last = int(owner[place])
                 native = Native.of(self.cohort.native(own[last]), originals[last], self.cohort.fit)
-            if native is not None:
-                yield int(place), native
+            yield int(place), native
 
     def _sources(self, rows: Sequence[int]) -> tuple[Images, ...]:
         """Decode what pictures are made of: originals, and those at the generator's size for pictures."""

@@ -1,5 +1,7 @@
 """What outputs leave room for: where nearly all decisions are alike, no model could be found to exceed a margin."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from citlr.invariance.effects.clusters import Floats
@@ -7,6 +9,9 @@ from citlr.invariance.effects.equivalence import equivalence_test
 from citlr.invariance.effects.estimates import Outcome, contrast_effects, outcome_values
 from citlr.invariance.responses import Responses
 from citlr.values import Thresholds
+
+# Quantiles between which nearly all probabilities lie.
+SPANNED = (0.005, 0.995)
 
 
 def room(
@@ -22,9 +27,9 @@ def room(
 
     Of decisions it is the share of the rarer one. A threshold that is not the model's makes them all alike, and so
     "equivalent" whatever the attribute does; not so where the probabilities are shown to stay within the margin too,
-    and could exceed it: those of two images differ by as much on average (root mean square). Answers that are decisions
-    are what they are. Of probabilities it is how far the largest is from the smallest. A model that says the same of
-    every image depends on nothing.
+    as they are and stretched over what nearly all images span: those of a rare finding are all near 0. Answers that are
+    decisions are what they are. Of probabilities it is how far the largest is from the smallest. A model that says the
+    same of every image depends on nothing.
     """
     levels = list(contrast)
     probabilities = responses.values[:, levels]
@@ -35,7 +40,14 @@ def room(
     rarer = np.minimum(positive, 1 - positive)
     asked = (rarer < margin) & (apart > 0) & ~np.isin(probabilities, (0, 1)).all(axis=(0, 1, 2))
     if asked.any():
-        effects = contrast_effects(responses, contrast=contrast, alpha=alpha, outcome="probability")
-        same = equivalence_test(effects.mean, effects.most, margin=margin, outcome="probability", alpha=alpha)
-        asked &= (same.pvalue >= alpha) | (np.sqrt(2) * probabilities.std(axis=(0, 1, 2)) < margin)
+        low, high = np.quantile(probabilities, SPANNED, axis=(0, 1, 2))
+        stretched = np.clip((responses.values - low) / np.maximum(high - low, np.finfo(float).tiny), 0, 1)
+        shown = np.ones_like(asked)
+        for values in (responses.values, stretched):
+            effects = contrast_effects(
+                replace(responses, values=values), contrast=contrast, alpha=alpha, outcome="probability"
+            )
+            same = equivalence_test(effects.mean, effects.most, margin=margin, outcome="probability", alpha=alpha)
+            shown &= same.pvalue < alpha
+        asked &= ~shown
     return np.where(asked, rarer, 1.0)
