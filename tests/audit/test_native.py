@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,3 +168,14 @@ def test_who_reads_a_set_sees_pictures_that_were_drawn_where_they_are_finest(
         if one is not None:
             assert np.abs(found[row] - direct).mean() > 0.005
             np.testing.assert_allclose(back[row], one.put_back(shift(0.5, 0.25).displacement), atol=1e-3)
+
+
+def test_a_source_that_gives_squares_alone_is_edited_at_their_size(cohort: Cohort, moving: CounterfactualSet) -> None:
+    class Squares:
+        def read_many(self, ids: list[str], paths: list[str], *, size: int, fit: Fit) -> np.ndarray:
+            return np.stack([fit_square(noise(120, 120), size=size, fit=fit) for _ in ids])
+
+    own = replace(cohort, source=Squares())  # type: ignore[arg-type]
+    images = next(Pictures(moving, own, 24).batches(0))
+    right = compose(own.pixels([0], size=24), shift(0.5, 0.25, 0.05)[None])
+    assert np.abs(images - right).mean(axis=(1, 2, 3)).min() < 1e-4

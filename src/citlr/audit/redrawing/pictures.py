@@ -105,7 +105,9 @@ class Pictures:
     ) -> Iterator[tuple[int, Native]]:
         """Give the places of displacements that move their image, and the image, where it is finer than it is read."""
         own, native, last = self._own(rows), None, -1
-        for place in np.flatnonzero(ways.any(axis=(1, 2, 3))):
+        # A source of somebody's own may give squares of a size that is asked for, and nothing else.
+        moving = ways.any(axis=(1, 2, 3)) & hasattr(self.cohort.pixel_source, "native")
+        for place in np.flatnonzero(moving):
             if owner[place] != last:
                 last = int(owner[place])
                 native = Native.of(self.cohort.native(own[last]), originals[last], self.cohort.fit)
