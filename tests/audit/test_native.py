@@ -64,6 +64,24 @@ def test_moving_leaves_next_to_no_marks(size: int) -> None:
     assert fine < direct / 5
 
 
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize(("height", "width"), [(128, 128), (96, 150), (131, 70)])
+@pytest.mark.parametrize("size", [16, 24])
+def test_what_is_added_is_as_fine_as_where_it_is_read(height: int, width: int, fit: Fit, size: int) -> None:
+    """Drawn among finer pixels and read again, the finest detail of what is added was halved."""
+    picture = np.full((1, height, width), 0.5, np.float32)
+    added = np.random.default_rng(1).uniform(-0.1, 0.1, (1, SIZE, SIZE)).astype(np.float32)
+    one = native(picture, size, fit)
+    inside = one.original > 0
+    right = compose(one.original[None], Edit(shift(0, 0).displacement, added)[None])[0]
+    found = one.edited(Edit(shift(1e-4, 0).displacement, added))
+    np.testing.assert_allclose(found[inside], right[inside], atol=1e-4)
+    # What is added moves with the picture: by one point of the grid, where nothing holds it at an edge.
+    found = native(picture, SIZE, fit).edited(Edit(shift(1, 0).displacement, added))
+    middle = (0, slice(7, 9), slice(6, 10))
+    np.testing.assert_allclose(found[middle], 0.5 + np.roll(added, -1, axis=2)[middle], atol=5e-3)
+
+
 @pytest.mark.parametrize("wide", [1, 2, 4])
 def test_the_edge_of_a_film_is_neither_smeared_nor_lost(wide: int) -> None:
     picture = np.zeros((1, 128, 128), np.float32)
