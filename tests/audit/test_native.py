@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,24 @@ def test_moving_leaves_next_to_no_marks(size: int) -> None:
     fine = np.abs(native(picture, size).put_back(way) - own)[inside].mean()
     direct = np.abs(move_and_put_back(own[None], way[None])[0] - own)[inside].mean()
     assert fine < direct / 5
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize(("height", "width"), [(128, 128), (96, 150), (131, 70)])
+@pytest.mark.parametrize("size", [16, 24])
+def test_what_is_added_is_as_fine_as_where_it_is_read(height: int, width: int, fit: Fit, size: int) -> None:
+    """Drawn among finer pixels and read again, the finest detail of what is added was halved."""
+    picture = np.full((1, height, width), 0.5, np.float32)
+    added = np.random.default_rng(1).uniform(-0.1, 0.1, (1, SIZE, SIZE)).astype(np.float32)
+    one = native(picture, size, fit)
+    inside = one.original > 0
+    right = compose(one.original[None], Edit(shift(0, 0).displacement, added)[None])[0]
+    found = one.edited(Edit(shift(1e-4, 0).displacement, added))
+    np.testing.assert_allclose(found[inside], right[inside], atol=1e-4)
+    # What is added moves with the picture: by one point of the grid, where nothing holds it at an edge.
+    found = native(picture, SIZE, fit).edited(Edit(shift(1, 0).displacement, added))
+    middle = (0, slice(7, 9), slice(6, 10))
+    np.testing.assert_allclose(found[middle], 0.5 + np.roll(added, -1, axis=2)[middle], atol=5e-3)
 
 
 @pytest.mark.parametrize("wide", [1, 2, 4])
@@ -168,3 +187,15 @@ def test_who_reads_a_set_sees_pictures_that_were_drawn_at_their_native_size(
         one = Native.of(read.native(row), own[row], read.fit)
         np.testing.assert_allclose(found[row], one.edited(shift(0.5, 0.25, 0.05)), atol=1e-3)
         np.testing.assert_allclose(back[row], one.put_back(shift(0.5, 0.25).displacement), atol=1e-3)
+
+
+def test_a_source_that_gives_squares_alone_is_edited_at_their_size(cohort: Cohort, moving: CounterfactualSet) -> None:
+    class Squares:
+        def read_many(self, ids: list[str], paths: list[str], *, size: int, fit: Fit) -> np.ndarray:
+            return np.stack([fit_square(noise(120, 120), size=size, fit=fit) for _ in ids])
+
+    own = replace(cohort, source=Squares())  # type: ignore[arg-type]
+    images = next(Pictures(moving, own, 24).batches(0))
+    square = own.pixels([0], size=24)[0]
+    right = Native.of(square, square, "pad").edited(shift(0.5, 0.25, 0.05))
+    assert np.abs(images - right).mean(axis=(1, 2, 3)).min() < 1e-4

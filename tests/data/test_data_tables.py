@@ -199,6 +199,17 @@ def test_merged_cells_hold_what_they_show_in_every_row(tmp_path: Path) -> None:
     assert picked["edema"].tolist()[:5] + picked["edema"].tolist()[7:] == ["0", "0", "1", "1", "0", "1", "0"]
 
 
+def test_a_heading_across_columns_stands_in_the_first_alone(tmp_path: Path) -> None:
+    file = workbook(tmp_path / "t.xlsx", rows=6)
+    book = openpyxl.load_workbook(file)
+    book.active["A4"] = "Second visit"
+    book.active.merge_cells("A4:D4")
+    book.save(file)
+    picked = pick_columns(file, WANTED, source=file.name)
+    assert picked.iloc[2].dropna().to_dict() == {"path": "Second visit"}
+    assert picked["sex"].dropna().tolist() == ["F", "M", "M", "F", "M"]
+
+
 @pytest.mark.parametrize("state", ["hidden", "veryHidden"])
 def test_the_first_sheet_is_the_first_that_is_seen(tmp_path: Path, state: str) -> None:
     file = workbook(tmp_path / "t.xlsx", (1, "note", "#REF!"))

@@ -416,6 +416,28 @@ def test_what_is_read_under_other_names_or_shows_nobody_its_code_cannot_be_known
     assert of_text(tmp_path, text).startswith("unknown:")
 
 
+KEPT = (
+    "class Scaled:\n    def __init__(self): self.pipeline, self.hub = {}, 1\n"
+    "    def __call__(self, x): return self.hub * self.pipeline(x.mean((1, 2, 3)))\nmodel = Scaled()\n"
+)
+READING = [
+    KEPT.format("np.load"),
+    "def model(x, self=HERE): return self.read_bytes()[0] * x\n",
+    "class At(type(HERE)):\n    def __call__(self, x): return self.read_bytes()[0] * x\nmodel = At()\n",
+]
+
+
+def test_a_value_that_an_object_keeps_under_the_name_of_a_reader_is_known(tmp_path: Path) -> None:
+    first = of_text(tmp_path, KEPT.format("(0.5).__mul__"))
+    assert first.startswith("sha256:")
+    assert of_text(tmp_path, KEPT.format("(0.5).__mul__")) == first != of_text(tmp_path, KEPT.format("(0.2).__mul__"))
+
+
+@pytest.mark.parametrize("text", READING)
+def test_what_only_looks_like_such_a_value_cannot_be_known(tmp_path: Path, text: str) -> None:
+    assert of_text(tmp_path, text).startswith("unknown:")
+
+
 def answer(folder: Path) -> tuple[str, float]:
     model = load_predictor(f"{folder / 'm.py'}:model", labels=["flu"], device="cpu")
     return model.fingerprint(), float(model.predict(np.ones((1, 1, 8, 8), np.float32))[0, 0])

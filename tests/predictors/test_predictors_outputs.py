@@ -198,6 +198,19 @@ def test_outputs_with_names_are_ordered_as_the_labels(form: str) -> None:
     np.testing.assert_allclose(other, np.column_stack([1 - p, p]), atol=1e-6)
 
 
+@pytest.mark.parametrize("made", [list, tuple])
+@pytest.mark.parametrize("number", [float, np.float32, lambda p: np.array([p]), lambda p: torch.tensor([p])])
+def test_a_mapping_per_image_may_hold_numbers_of_any_kind(made: Callable[..., Any], number: Callable[..., Any]) -> None:
+    p = sigmoid(score(IMAGES))
+    for labels, right in ((["flu", "cold"], [p, 1 - p]), (["a", "b"], [1 - p, p]), (["flu"], [p])):
+        model = load_predictor(
+            lambda x: made({"cold": number(1 - one), "flu": number(one)} for one in sigmoid(score(x))),
+            labels=labels,
+            name="m",
+        )
+        np.testing.assert_allclose(model.predict(IMAGES), np.column_stack(right), atol=1e-6)
+
+
 def test_another_number_of_outputs_in_a_later_batch_is_refused() -> None:
     model = load_predictor(lambda x: np.full((len(x), len(x)), 0.5), labels=["a"], columns=[0], batch_size=3)
     with pytest.raises(InputError, match="3 outputs for one batch of images and 2 for another"):

@@ -14,7 +14,7 @@ from citlr.data.flow import FlowRecorder
 from citlr.data.images import DICOM_SUFFIXES, PLAIN_SUFFIXES, is_dicom
 from citlr.data.pixels.source import inside
 from citlr.data.tables.columns import refuse_unsafe_paths, require_unique
-from citlr.data.tables.levels import listed
+from citlr.data.tables.levels import MOST_VALUES, listed
 from citlr.data.tables.printable import require_exact, require_printable
 from citlr.data.tables.spellings import UNSTATED, VIEWS, fold, is_stated, require_one_spelling
 from citlr.data.tables.vocabulary import VIEW, raw_text
@@ -163,10 +163,10 @@ def read_numbers(values: pd.Series, *, source: str) -> pd.Series:
     if text.str.match(r"-?0\d").any():
         return values
     number = text.str.fullmatch(r"[+-]?(?:\d+[.,]?\d*|\.\d+)(?:[eE][+-]?\d+)?")
-    if text[number].nunique() <= MAX_CODES:
+    stated = is_stated(values)
+    if text[stated].nunique() <= MAX_CODES:
         return to_numbers(values, source=source) if number.all() else values
     # Many numbers and a few words are a column of numbers with typing errors, which are named; words alone are levels.
-    stated = is_stated(values)
     if number[stated].mean() <= 0.9:
         return values
     return to_numbers(values.where(stated), source=source)
@@ -204,17 +204,19 @@ def apply_keep(recorder: FlowRecorder, keep: Mapping[str, Sequence[str] | str]) 
         require_known(column, recorder.frame.columns, f"`keep` names the column '{column}'")
         kept = [str(allowed)] if isinstance(allowed, str | int | float) else [str(value) for value in allowed]
         values = recorder.frame[column].astype("string").str.strip()
+        known = set(values.dropna())
+        absent = [value for value in kept if value not in known]
         # 1 and 1.0 are one number; words are compared letter by letter, and those left out are counted below.
-        numbers = {fold(value) for value in kept if value not in set(values) and fold(value)[:1].isdigit()}
-        same = values.fillna("").map(fold).isin(numbers) if numbers else False
-        inside = (values.isin(kept).fillna(False) | same).astype(bool)
-        known = values.dropna().unique().tolist()
-        for value in kept:
-            if value not in known and fold(value) not in numbers & set(map(fold, known)):
-                said = f"no row has the {column} '{shortened(value, 40)}', which is to be kept; there are"
-                recorder.start(f"keep {column}", f"{said} {listed_few(known)}")
+        numbers = {fold(value) for value in absent if fold(value)[:1].isdigit()}
+        folded = values.fillna("").map(fold) if numbers else values
+        inside = (values.isin(kept).fillna(False) | (folded.isin(numbers) if numbers else False)).astype(bool)
+        numbers &= set(folded)
+        if strange := [f"'{value}'" for value in absent if fold(value) not in numbers]:
+            named = f"{listed_few(strange)}, which {'is' if len(strange) == 1 else 'are'} to be kept"
+            there = f"; there are {listed_few(values.dropna().unique())}" if len(known) <= MOST_VALUES else ""
+            recorder.start(f"keep {column}", f"no row has the {column} {named}{there}")
         seen = listed(values[~inside].fillna("(blank)"))
-        recorder.keep(inside, f"keep {column}", f"{column} is not {' or '.join(kept)}{seen}")
+        recorder.keep(inside, f"keep {column}", f"{column} is not {shortened(' or '.join(kept), 400)}{seen}")
 
 
 def drop_lateral(recorder: FlowRecorder, root: Path) -> None:

@@ -3,6 +3,7 @@
 import dis
 import functools
 import inspect
+import itertools
 import re
 import sys
 import types
@@ -33,6 +34,9 @@ _READING = words(
     "environ getenv hub import_module VideoCapture DataSource FileStorage CascadeClassifier netcdf_file Booster "
     "pipeline create_model create_model_and_transforms"
 )
+
+
+_OF_OBJECTS = words("LOAD_ATTR LOAD_METHOD STORE_ATTR")
 
 
 def reads(name: str) -> bool:
@@ -77,6 +81,19 @@ def globals_used(code: types.CodeType) -> set[str]:
 def imports(code: types.CodeType) -> list[str]:
     """Give the modules that a function imports."""
     return [step.argval for step in dis.get_instructions(code) if step.opname == "IMPORT_NAME"]
+
+
+def readers(code: types.CodeType, spaces: list[Any]) -> list[str]:
+    """Give the names of what reads, but for values that an object keeps under such a name, as in `self.pipeline`."""
+    named = [name for name in code.co_names if reads(name)]
+    if not named or code.co_varnames[:1] != ("self",):
+        return named
+    other = set()
+    for before, step in itertools.pairwise(dis.get_instructions(code)):
+        of = before.argval[-1] if isinstance(before.argval, tuple) else before.argval
+        if not (before.opname.startswith("LOAD_FAST") and of == "self" and step.opname in _OF_OBJECTS):
+            other.add(step.argval)
+    return [name for name in named if name in other or any(hasattr(space, name) for space in spaces)]
 
 
 # Packages whose functions only compute; another one could ask a server or a file for its answer.

@@ -37,6 +37,7 @@ from citlr.predictors.code import (
     is_special,
     only_computes,
     patched,
+    readers,
     reads,
     version,
     words,
@@ -247,7 +248,7 @@ class _Content:
                 self._add_value(getattr(builtins, name))
 
     def _add_code(self, code: types.CodeType) -> None:
-        reading = [name for name in code.co_names if reads(name) and not self._is_own(name)]
+        reading = [name for name in readers(code, self._spaces) if not self._is_own(name)]
         if reading and not self._loose:
             raise _UnknownError(f"'{min(reading)}'")
         self._hash.update(code.co_code)

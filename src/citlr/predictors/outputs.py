@@ -67,21 +67,24 @@ def as_matrix(given: Any, n: int, model: str, *, key: str | None = None, heads: 
 
 def _by_name(given: Any, n: int, model: str, heads: Sequence[str]) -> Any:
     """Order outputs as the labels, where they have the labels' names: of a mapping, a table, or a mapping per image."""
-    rows = given if isinstance(given, list) else ()
-    if rows and all(isinstance(row, Mapping) and set(row) == set(given[0]) for row in rows):
-        # what onnxruntime makes of scikit-learn's classifiers: the probability of every class, by its name
-        given = pd.DataFrame(rows, columns=list(given[0]))
-    table = isinstance(given, pd.DataFrame)
+    # A mapping per image is what onnxruntime makes of scikit-learn's classifiers: the probability of every class.
+    rows = given if isinstance(given, list | tuple) else ()
+    rows = rows if all(isinstance(row, Mapping) and set(row) == set(rows[0]) for row in rows) else ()
+    table = bool(rows) or isinstance(given, pd.DataFrame)
     if not table and not (isinstance(given, Mapping) and len(given) > 1):
         return given
-    named = [head for head in heads if head in given]
-    if table and named and len(named) < len(heads) == given.shape[1]:
-        other = next(head for head in heads if head not in given)
+    names = list(rows[0] if rows else given)
+    named = [head for head in heads if head in names]
+    if table and named and len(named) < len(heads) == len(names):
+        other = next(head for head in heads if head not in names)
         raise InputError(
-            f"Model '{model}' names its outputs {shortened(', '.join(map(str, given)))}, and none '{other}': name "
+            f"Model '{model}' names its outputs {shortened(', '.join(map(str, names)))}, and none '{other}': name "
             "labels as the outputs are named, or say which output belongs to which label with 'columns'."
         )
-    if heads and len(named) == len(heads):
+    whole = bool(heads) and len(named) == len(heads)
+    if rows:
+        return [[row[name] for name in (heads if whole else names)] for row in rows]
+    if whole:
         parts = [as_matrix(given[head].to_numpy() if table else given[head], n, model) for head in heads]
         given = np.concatenate(parts, axis=1) if all(part.shape[1] == 1 for part in parts) else given
     return given

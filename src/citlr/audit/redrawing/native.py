@@ -16,6 +16,7 @@ from citlr.data.edits import Edit
 from citlr.data.images import fit_square
 from citlr.data.pixels.square import Fit, Region
 from citlr.generators.base import Images
+from citlr.generators.edits.composition import resampled
 from citlr.generators.edits.warps import finer, inverse
 
 # How many times as fine as they are read pictures are at most; finer ones are shrunk first.
@@ -53,13 +54,25 @@ class Native:
 
     def edited(self, edit: Edit) -> Images:
         """Apply one edit on a grid, (2, s, s) and (c, s, s), and read the result, (c, S, S)."""
-        added = self._sampled(torch.from_numpy(np.ascontiguousarray(edit.added)), self.image.shape[2:])
-        return self._read(moved(self.image + added, self._way(edit.displacement)))
+        way = self._way(edit.displacement)
+        return self._read(moved(self.image, way), self._added(edit.added, way))
 
     def put_back(self, displacement: Images) -> Images:
         """Move the picture by a displacement on a grid (2, s, s), and back, and read the result, (c, S, S)."""
         way = self._way(displacement)
-        return self._read(moved(moved(self.image, way), inverse(way)))
+        return self._read(moved(moved(self.image, way).clamp(0, 1), inverse(way)))
+
+    def _added(self, added: Images, way: Tensor) -> Images:
+        """Move what is added (c, s, s) where it is read, (c, S, S): drawn finer and read again, it would be blurred."""
+        place, size = self.place, self.place.size
+        wide = [size / place.width, 0.0, (size - 2 * place.left) / place.width - 1]
+        high = [0.0, size / place.height, (size - 2 * place.top) / place.height - 1]
+        grid = functional.affine_grid(torch.tensor([[wide, high]]), [1, 1, size, size], align_corners=False)
+        steps = functional.grid_sample(way, grid, padding_mode="border", align_corners=False)
+        steps = steps * torch.tensor([place.width / FIELD, place.height / FIELD]).view(2, 1, 1)
+        fine = resampled(torch.from_numpy(np.ascontiguousarray(added))[None], size)
+        drawn: Images = (moved(fine, steps) * (grid.abs() <= 1).all(dim=3))[0].numpy()
+        return drawn
 
     def _way(self, displacement: Images) -> Tensor:
         """Give a displacement (2, s, s) on a grid over the picture alone, in steps of this grid: (1, 2, k, k)."""
@@ -79,9 +92,9 @@ class Native:
         grid = functional.affine_grid(torch.tensor([[wide, high]]), [1, len(maps), *sides], align_corners=False)
         return functional.grid_sample(maps[None], grid, padding_mode="border", align_corners=False)
 
-    def _read(self, drawn: Tensor) -> Images:
-        """Read a picture drawn at its own size, and add to the original what differs."""
-        change = fit_square(drawn[0].numpy(), size=self.place.size, fit=self.fit) - self.seen
+    def _read(self, drawn: Tensor, added: Images | float = 0.0) -> Images:
+        """Read a picture drawn at its own size, and add to the original what differs, and what is `added`."""
+        change = fit_square(drawn.clamp(0, 1)[0].numpy(), size=self.place.size, fit=self.fit) - self.seen + added
         read: Images = np.clip(self.original + change, 0, 1, dtype=np.float32)
         return read
 
@@ -94,4 +107,4 @@ def moved(images: Tensor, way: Tensor) -> Tensor:
     # Of twice as many points every second one is a pixel: half a point before where a picture so large has it.
     where = still + steps.permute(0, 2, 3, 1) * (2 / way.shape[-1]) - torch.tensor([0.5 / width, 0.5 / height])
     drawn = functional.grid_sample(finer(images), where, mode="bicubic", padding_mode="border", align_corners=False)
-    return torch.where((steps == 0).all(dim=1, keepdim=True), images, drawn).clamp(0, 1)
+    return torch.where((steps == 0).all(dim=1, keepdim=True), images, drawn)

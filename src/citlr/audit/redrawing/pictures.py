@@ -104,7 +104,10 @@ class Pictures:
         for place in np.flatnonzero(ways.any(axis=(1, 2, 3))):
             if native is None or owner[place] != last:
                 last = int(owner[place])
-                native = Native.of(self.cohort.native(own[last]), originals[last], self.cohort.fit)
+                # A source of somebody's own may give squares of a size that is asked for, and nothing else.
+                finer = hasattr(self.cohort.pixel_source, "native")
+                picture = self.cohort.native(own[last]) if finer else originals[last]
+                native = Native.of(picture, originals[last], self.cohort.fit)
             yield int(place), native
 
     def _sources(self, rows: Sequence[int]) -> tuple[Images, ...]:

@@ -243,8 +243,11 @@ def structure_fault(file: Path) -> str | None:
                 return _png_fault(stream, file)
             size = file.stat().st_size
             # Writers pad after the end marker, phones write more. A thumbnail with its own end is in the first 64 K.
-            stream.seek(max(0, min(size - 64, max(size - (1 << 16), 66_000))))
-            return None if b"\xff\xd9" in stream.read() else f"{file} is a truncated JPEG."
+            for start in (size - 64, max(size - (1 << 16), 66_000)):
+                stream.seek(max(0, min(size - 64, start)))
+                if b"\xff\xd9" in stream.read():
+                    return None
+            return f"{file} is a truncated JPEG."
     except InputError as error:
         return str(error)
     except OSError as error:

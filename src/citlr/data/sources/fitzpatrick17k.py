@@ -2,7 +2,7 @@
 
 from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
-from citlr.data.sources.common import Place, Tables, located
+from citlr.data.sources.common import Place, Tables, keys_of, located
 from citlr.data.sources.study import DEFAULT, Source, Study, begin, class_labels, complete
 from citlr.data.tables.columns import pick_columns, table_columns
 from citlr.data.tables.vocabulary import UNKNOWN, raw_text, translate
@@ -34,7 +34,7 @@ def prepare_fitzpatrick17k(
     frame["patient_id"] = frame["image_id"]
     frame["path"] = located(frame["image_id"] + ".jpg", folder, FOLDERS, usual="images/")
     frame["raw_skin_type"] = frame["raw_skin_group"] = frame["scale"]
-    plain = raw_text(frame["scale"]).str.replace(r"\.0+$", "", regex=True)
+    plain = keys_of(frame["scale"])
     frame["skin_type"] = translate(plain, TYPES, source=file.name, what=scale, allow_unknown=study.allow_unknown)
     frame["skin_group"] = frame["skin_type"].replace(GROUPS)
     frame["diagnosis"] = raw_text(frame["diagnosis"]).str.lower()

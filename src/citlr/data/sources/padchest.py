@@ -9,7 +9,7 @@ import pandas as pd
 from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
-from citlr.data.sources.common import Place, Tables, years_of
+from citlr.data.sources.common import Place, Tables, keys_of, years_of
 from citlr.data.sources.study import DEFAULT, Source, Study, add_sex, begin, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns
 from citlr.data.tables.vocabulary import VIEW, raw_text, read_age, translate
@@ -62,7 +62,7 @@ def prepare_padchest(
 def _paths(frame: pd.DataFrame, root: Path) -> pd.Series:
     """Try the layouts in use on the first rows; without any image there the published one is taken."""
     names = frame["image_id"]
-    numbered = raw_text(frame["folder"]).str.replace(r"\.0$", "", regex=True) + "/" + names
+    numbered = keys_of(frame["folder"]) + "/" + names
     layouts = (numbered, "images/" + numbered, "images/" + names, names)
     for paths in layouts:
         if any(kind_of_path(root / path) == "a file" for path in paths.head(50) if ".." not in path):

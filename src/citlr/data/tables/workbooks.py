@@ -38,11 +38,11 @@ def read_sheet(file: Path, *, header_only: bool) -> tuple[list[list[Any]], list[
 
 
 def _fill_merged(rows: list[list[Any]], content: bytes) -> None:
-    """Write what merged cells show into all of them; those of the header name one column."""
+    """Write what merged cells show into every row of their first column: across columns they are a heading."""
     for first, last in _MERGED.findall(content):
-        (top, left), (bottom, right) = (_place(name.decode(), (0, 0)) for name in (first, last))
+        (top, left), (bottom, _) = (_place(name.decode(), (0, 0)) for name in (first, last))
         for row in rows[top : bottom + 1] if top and left < len(rows[0]) else ():
-            row[left : right + 1] = [rows[top][left]] * len(row[left : right + 1])
+            row[left] = rows[top][left]
 
 
 def _odd_cells(content: bytes) -> Iterator[tuple[int, int, str, str]]:

@@ -19,7 +19,7 @@ from citlr.generators.effects.aligned import Aligned
 
 def edited(images: Tensor, displacement: Tensor, added: Tensor) -> Tensor:
     """Apply edits on a grid (n, 2, s, s) and (n, c, s, s) to images (n, c, S, S) of any size, in [0, 1]."""
-    return _moved(images + _at(added, images.shape[-1]), resized(displacement, images.shape[-1])).clamp(0, 1)
+    return _moved(images + resampled(added, images.shape[-1]), resized(displacement, images.shape[-1])).clamp(0, 1)
 
 
 def _moved(images: Tensor, way: Tensor) -> Tensor:
@@ -50,11 +50,11 @@ def move_and_put_back(originals: Images, displacement: Images) -> Images:
 @torch.no_grad()
 def compose_change(originals: Images, pictures: Images, seen: Images) -> Images:
     """Add to originals (n, c, S, S) what pictures differ by from the images `seen`, (n, c, s, s) both, in [0, 1]."""
-    change = _at(torch.from_numpy(pictures - seen), originals.shape[-1])
+    change = resampled(torch.from_numpy(pictures - seen), originals.shape[-1])
     return (torch.from_numpy(originals) + change).clamp(0, 1).numpy()
 
 
-def _at(maps: Tensor, size: int) -> Tensor:
+def resampled(maps: Tensor, size: int) -> Tensor:
     """Resample maps (n, c, s, s) as images are for a model."""
     if maps.shape[-1] == size:
         return maps
