@@ -199,3 +199,30 @@ def test_a_source_that_gives_squares_alone_is_edited_at_their_size(cohort: Cohor
     square = own.pixels([0], size=24)[0]
     right = Native.of(square, square, "pad").edited(shift(0.5, 0.25, 0.05))
     assert np.abs(images - right).mean(axis=(1, 2, 3)).min() < 1e-4
+
+
+class Lighter(EditingOracle):
+    """Makes what it leads to the level "M" lighter, everywhere, and moves nothing."""
+
+    def edit(self, images: np.ndarray, frame: pd.DataFrame, **asked: Any) -> Edit:
+        lit = np.tile(np.array([0, 1], np.float32)[None, :, None, None, None], (len(images), 1, 1, 1, 1))
+        one = shift(0, 0, 0.05)
+        return Edit(lit * one.displacement, lit * one.added)
+
+
+@pytest.mark.parametrize("size", [SIZE, 40])
+def test_an_edit_that_moves_nothing_lights_no_bars_beside_a_picture(tmp_path: Path, size: int) -> None:
+    names = ["wide", "high", "square"]
+    for name, sides in zip(names, [(60, 90), (90, 50), (70, 70)], strict=True):
+        (tmp_path / f"{name}.png").write_bytes(encode_png(noise(*sides)))
+    frame = pd.DataFrame({"image_id": names, "path": [f"{name}.png" for name in names], "patient_id": names})
+    cohort = Cohort(frame.assign(split="test", sex=["F", "M", "F"]), tmp_path, attributes=("sex",), labels=())
+    oracle = Lighter(flat, image_ids=names, attribute="sex", levels=("F", "M"), size=SIZE)
+    drawn = generate(oracle, cohort, attribute="sex", draws=2, placebo_images=2, shard=2, out=tmp_path / "set").main
+    found = np.concatenate([images for _, images in Pictures(drawn, cohort, size)])[:, :, 0]
+    own = cohort.pixels(size=size)
+    bars = own == 0
+    assert bars.mean(axis=(1, 2, 3)) == pytest.approx([1 / 3, 4 / 9, 0], abs=0.06)
+    assert np.array_equal(found[:, 0], own)
+    assert not found[:, 1][bars].any()
+    np.testing.assert_allclose(found[:, 1][~bars], own[~bars] + 0.05, atol=1e-4)

@@ -101,6 +101,8 @@ class Native:
 
 def moved(images: Tensor, way: Tensor) -> Tensor:
     """Move images (1, c, H, W) by a displacement on a grid over them (1, 2, s, s); what stays is not interpolated."""
+    if not way.any():
+        return images
     height, width = images.shape[2:]
     steps = functional.interpolate(way, size=(height, width), mode="bilinear", align_corners=False)
     still = functional.affine_grid(torch.eye(2, 3)[None], [1, 1, height, width], align_corners=False)

@@ -1,8 +1,8 @@
 """Redrawn images as somebody sees them who reads at another size than the generator's: made of the originals there.
 
 At the generator's own size a kept picture is what it is. Above it, and of edits at every size, originals are decoded at
-the size that is asked for, a shard at a time, and what redrawing changed is put into them. An edit that moves anything
-is drawn into the original at its native size.
+the size that is asked for, a shard at a time, and what redrawing changed is put into them. An edit is drawn into the
+original at its native size.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet
 from citlr.data.edits import Edit
 from citlr.generators.base import Images
-from citlr.generators.edits.composition import compose, compose_change
+from citlr.generators.edits.composition import compose_change
 
 Rows = npt.NDArray[np.intp]
 # Images in memory at a time: so many, and so many pixels (64 MiB).
@@ -83,25 +83,24 @@ class Pictures:
         ways = shard.drawn.displacement[:, :, 0]
         farthest = np.square(ways).sum(axis=(2, 3, 4)).argmax(axis=1)
         drawn, way = self.originals(shard.rows), ways[np.arange(len(ways)), farthest]
-        for place, native in self._native(shard.rows, drawn, np.arange(len(ways)), way):
+        for place, native in self._native(shard.rows, drawn, np.arange(len(ways)), way.any(axis=(1, 2, 3))):
             drawn[place] = native.put_back(way[place])
         return drawn
 
     def _edited(self, rows: Sequence[int], originals: Images, owner: Rows, edits: Edit) -> Images:
         """Edit images (k, c, side, side): for every edit, the place of its original in `rows`."""
-        drawn = np.empty((len(owner), *originals.shape[1:]), np.float32)
-        still = ~edits.displacement.any(axis=(1, 2, 3))
-        drawn[still] = compose(originals[owner[still]], edits[still])
-        for place, native in self._native(rows, originals, owner, edits.displacement):
+        drawn = originals[owner]
+        changes = edits.displacement.any(axis=(1, 2, 3)) | edits.added.any(axis=(1, 2, 3))
+        for place, native in self._native(rows, originals, owner, changes):
             drawn[place] = native.edited(edits[place])
         return drawn
 
     def _native(
-        self, rows: Sequence[int], originals: Images, owner: Rows, ways: Images
+        self, rows: Sequence[int], originals: Images, owner: Rows, wanted: npt.NDArray[np.bool_]
     ) -> Iterator[tuple[int, Native]]:
-        """Give the places of displacements (k, 2, s, s) that move their image, and the image at its native size."""
+        """Give the places of edits that are `wanted` (k,), and the image of each at its native size."""
         own, native, last = self._own(rows), None, -1
-        for place in np.flatnonzero(ways.any(axis=(1, 2, 3))):
+        for place in np.flatnonzero(wanted):
             if native is None or owner[place] != last:
                 last = int(owner[place])
                 # A source of somebody's own may give squares of a size that is asked for, and nothing else.
