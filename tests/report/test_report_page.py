@@ -240,6 +240,23 @@ def test_a_gate_is_seen_to_have_failed_in_its_row():
     assert shown == [("0.05121", "0.0512"), ("\u22120.05004", "0.050"), ("0.010", "0.050"), ("0.0001", "0.00005")]
 
 
+def test_commands_and_options_in_a_sentence_are_shown_as_code():
+    gate = Gate(
+        "effectiveness",
+        0.1,
+        0.8,
+        False,
+        "Try `citlr audit --kind <edits>`, or `quality.left`; one ` is text.",
+        "generator",
+    )
+    result = make_result(failed=True)
+    html = render(replace(result, quality=replace(result.quality, notes=("See `hold`.",), gates=(gate,))))
+    shown = "Try <code>citlr audit --kind &lt;edits&gt;</code>, or <code>quality.left</code>; one ` is text."
+    assert html.count(shown) >= 2  # beside the verdict, and in the table of gates
+    assert "See <code>hold</code>." in html
+    assert Page(html).unbalanced == []
+
+
 def test_html_in_names_is_escaped_everywhere():
     evil = '<img src=x onerror="alert(1)">'
     labels, levels = (evil, "b&b"), ("<i>f</i>", "m'\"")

@@ -3,13 +3,14 @@
 import base64
 import hashlib
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pandas as pd
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from citlr.audit.privacy import without_paths
 from citlr.audit.results.curves import largest_change
@@ -60,10 +61,19 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=numerals.percent, pvalue=numerals.pvalue, count=numerals.count, private=without_paths
+        percent=numerals.percent,
+        pvalue=numerals.pvalue,
+        count=numerals.count,
+        private=without_paths,
+        commands=_commands,
     )
     environment.globals["titles"] = wording.TITLES
     return environment
+
+
+def _commands(sentence: str) -> Markup:
+    """Mark what stands between backticks, a command or an option, as code."""
+    return Markup(re.sub(r"`([^`\n]+)`", r"<code>\1</code>", str(escape(sentence))))
 
 
 def fill(template: str, **context: Any) -> str:
