@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from citlr.data.sources.torch_dataset import read_dataset as read_dataset
     from citlr.generators.diffusion.ldm import CLDM as CLDM
     from citlr.generators.diffusion.ldm import DLDM as DLDM
+    from citlr.generators.registry import build_generator as build_generator
     from citlr.generators.registry import load_generator as load_generator
     from citlr.invariance import power as power
     from citlr.invariance.observational.observe import observe as observe
@@ -41,6 +42,7 @@ _HOME = {
     "Responses": "citlr.invariance.responses",
     "Counterfactuals": "citlr.audit.generation",
     "assess": "citlr.invariance.verdict",
+    "build_generator": "citlr.generators.registry",
     "generate": "citlr.audit.generation",
     "load_generator": "citlr.generators.registry",
     "observe": "citlr.invariance.observational.observe",

@@ -11,10 +11,11 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+import citlr
 from citlr.config.kinds import GENERATORS
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
-from citlr.errors import StateError
+from citlr.errors import InputError, StateError
 from citlr.generators.conditions import two_levels
 from citlr.generators.diffusion import presets
 from citlr.generators.diffusion.ldm import DLDM
@@ -38,6 +39,14 @@ def test_the_default_is_what_it_was_under_its_former_name() -> None:
 def test_every_budget_is_there_for_every_kind(kind: str) -> None:
     for preset in ("laptop", "workstation", "paper"):
         assert build_generator(kind, size=128, preset=preset).config.preset == preset
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_built_by_the_public_name(kind: str) -> None:
+    built = citlr.build_generator(kind, hold=["view"], preset="tiny")
+    assert (built.kind, built.size, tuple(built.hold), built.config.preset) == (kind, 64, ("view",), "tiny")
+    with pytest.raises(InputError, match=r"hold='view': this is one text; give a list, such as \['view'\]"):
+        citlr.build_generator(kind, hold="view")
 
 
 def test_a_class_that_calls_itself_otherwise_is_refused_before_it_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,8 +59,39 @@ def load_generator(directory: Path) -> LearntGenerator | ImagesOnDisk:
 
 
 def build_generator(
-    kind: str, *, size: int, hold: Sequence[str] = (), preset: str = "laptop", **options: Any
+    kind: str, *, size: int = 64, hold: Sequence[str] = (), preset: str = "laptop", **options: Any
 ) -> LearntGenerator:
-    """Build a generator of a kind (`citlr.config.kinds`), not trained yet; `options` are fields of its settings."""
+    """Build a generator of any kind, not trained yet.
+
+    Parameters
+    ----------
+    kind : str
+        What `generator.kind` may be in `audit.yaml`, but for `images`: "edits" changes the original, "dldm" and "cldm"
+        are latent diffusion, "vae" and "latent-shift" rivals to compare with.
+    size : int, default 64
+        Side of the redrawn images, pixels.
+    hold : sequence of str, optional
+        Labels and covariates that are kept as observed while an attribute is redrawn.
+    preset : str, default "laptop"
+        How large its networks are and how long they train: "tiny", "laptop", "workstation", "published" or "paper".
+    **options
+        Settings of the preset that you change one by one, as `generator.options` in `audit.yaml`.
+
+    Returns
+    -------
+    LearntGenerator
+        Call its `fit(train, validation, seed=0)`, and hand it to `citlr.generate`.
+
+    Raises
+    ------
+    InputError
+        If there is no such kind, preset or option, or a value that it cannot have.
+
+    Examples
+    --------
+    >>> generator = build_generator("edits", size=64, hold=["view", "pneumonia"])
+    >>> type(generator).__name__, generator.hold
+    ('EditGenerator', ('view', 'pneumonia'))
+    """
     require_known(kind, GENERATORS, f"There is no generator of the kind '{kind}'")
-    return _class_of(kind)(size, hold=list(hold), preset=preset, **options)
+    return _class_of(kind)(size, hold=hold, preset=preset, **options)
