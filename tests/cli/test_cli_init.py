@@ -106,6 +106,31 @@ def test_colour_is_what_is_seen_and_not_how_it_is_saved(home: Path) -> None:
     assert "PNG, RGB, all grey (30), PNG, RGB in colour (10)" in text
 
 
+def test_edits_are_proposed_for_few_images_in_grey(home: Path) -> None:
+    assert init(home, *SEXES).returncode == 0
+    assert read_config(home / "audit.yaml").generator.kind == "edits"
+    assert "Of fewer than 2000 images it carries more" in flat((home / "audit.yaml").read_text())
+    # Many rows: each image under thirteen names of its own.
+    table = pd.read_csv(home / "study.csv")
+    copies = [table]
+    for copy in range(1, 13):
+        for number in range(160):
+            os.link(home / "scans" / f"{number}.png", home / "scans" / f"{number}-{copy}.png")
+        copies.append(table.assign(file=[name.replace(".png", f"-{copy}.png") for name in table["file"]]))
+    pd.concat(copies).to_csv(home / "study.csv", index=False)
+    assert init(home, *SEXES, "--force").returncode == 0
+    assert read_config(home / "audit.yaml").generator.kind == "dldm"
+
+
+def test_edits_are_not_proposed_for_images_in_colour(home: Path) -> None:
+    for file in sorted((home / "scans").iterdir()):
+        picture = np.asarray(Image.open(file).convert("RGB")).copy()
+        Image.fromarray(picture // np.asarray([1, 2, 3], np.uint8)).save(file)
+    assert init(home, *SEXES).returncode == 0
+    found = read_config(home / "audit.yaml")
+    assert (found.generator.kind, found.cohort.channels) == ("dldm", 3)
+
+
 def test_without_a_model_it_is_a_closed_one_with_its_three_commands(home: Path) -> None:
     assert init(home, *SEXES).returncode == 0
     (model,) = read_config(home / "audit.yaml").models.values()

@@ -17,6 +17,9 @@ from citlr.data.proposals.propose import Proposal
 from citlr.text import visible
 
 _WIDTH = 110
+# Images in grey below which edits are proposed: of some 700 radiographs they left less of a difference than a DLDM did
+# (docs/imaging.md), of which networks need more.
+FEW = 2000
 _PLAIN = re.compile(r"[A-Za-z0-9_./](?:[A-Za-z0-9_ ./-]*[A-Za-z0-9_./-])?")
 
 
@@ -27,6 +30,12 @@ def write_proposal(proposal: Proposal, out: Path, model: str, tried: Cohort | No
     _cohort(page, proposal, out, tried)
     hold = [*(["view"] if "view" in proposal.columns else []), *(one.name for one in proposal.labels)]
     page.section("generator")
+    if proposal.rows < FEW and 2 * proposal.look.coloured <= proposal.look.opened:
+        page.entry(
+            "kind", "edits",
+            f"Changes the original along its anatomy. Of fewer than {FEW} images it carries more of an attribute than "
+            "dldm, a diffusion model, the other choice (docs/generators.md)",
+        )  # fmt: skip
     side = 64 if proposal.look.longest >= 64 or not proposal.look.longest else 32
     page.entry("size", side, "Pixels a side that are redrawn: 64 trains on two cores, up to 256 with a GPU")
     page.entry("hold", hold, "Kept as observed while the attribute is redrawn; add what else must not change with it")
