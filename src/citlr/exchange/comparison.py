@@ -56,10 +56,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every difference to the first audit.
-
-    - `alpha`: Error rate of the interval of each difference, the first audit's; not adjusted for their number.
-    """
+    """All differences to the first audit; `alpha` is its error rate, of each interval, not adjusted for their count."""
 
     rows: tuple[Difference, ...]
     alpha: float

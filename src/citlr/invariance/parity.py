@@ -95,8 +95,6 @@ def equal_opportunity(
     """Compare the mean output among those with the finding: `E[Yhat | A=a', Y=1] - E[Yhat | A=a, Y=1]`.
 
     Of decisions, the gap of the true positive rates (Hardt et al. 2016), tested as in `demographic_parity`.
-
-    Shapes: `outcome` (n,).
     """
     return _within("equal_opportunity", _validate(prediction, level, patients, outcome, contrast), 1, alpha)
 

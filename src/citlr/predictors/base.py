@@ -132,10 +132,7 @@ class BatchedPredictor(ABC):
         return f"sha256:{digest_of_json({'kind': type(self).__name__, 'content': content, **declared})}"
 
     def predict(self, images: NDArray[np.float32], *, tick: Ticker = silent) -> NDArray[np.float64]:
-        """Give the probability of every label for every image.
-
-        Shapes: `images` (n, c, H, W); gives (n, n_labels).
-        """
+        """Give the probability (n, n_labels) of every label for every image (n, c, H, W)."""
         raw = self.outputs(images, tick=tick)
         columns = self.output.indices(self.labels, raw.shape[1], self.name)
         values = raw[:, columns]

@@ -188,10 +188,7 @@ def _sums_to_one(raw: Matrix) -> bool:
 
 
 def require_declared(raw: Matrix, output: OutputSpec, model: str) -> None:
-    """Raise `InputError` where the numbers cannot be the logits that they were declared to be.
-
-    Shapes: `raw` (n, n_outputs).
-    """
+    """Raise `InputError` where the numbers (n, n_outputs) cannot be the logits that they were declared to be."""
     if output.kind != "logit":
         return
     if output.activation == "softmax" and raw.shape[1] == 1:

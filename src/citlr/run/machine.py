@@ -49,10 +49,7 @@ _NEEDED = re.compile(r"^([A-Za-z0-9._-]+).*;.*\bextra\s*==\s*['\"]([\w-]+)['\"]"
 
 @dataclass(frozen=True)
 class Device:
-    """A device that networks can run on.
-
-    - `memory_gb`: All of its memory, in 10^9 bytes; None where nobody says.
-    """
+    """A device that networks can run on; `memory_gb` is all of its memory, 10^9 bytes, None where nobody says."""
 
     kind: str
     name: str

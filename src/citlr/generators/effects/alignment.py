@@ -231,10 +231,7 @@ class Alignment(nn.Module):
     def _fit_every_map(
         self, parts: ScratchRows, codes: Tensor, patients: Places, random: np.random.Generator
     ) -> dict[str, int]:
-        """Estimate the maps of all variables, one after the other.
-
-        Shapes: `parts` (n, components), `codes` (n, width), `patients` (n,).
-        """
+        """Estimate the maps of all variables, one after the other, by `parts` (n, components), codes (n, width)."""
         held, report = self._held(codes), {}
         for k, variable in self._mapped():
             own = codes[:, self.conditions.span(variable.name)].numpy()

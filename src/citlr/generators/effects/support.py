@@ -40,8 +40,6 @@ class Support(nn.Module):
         """Give the weights (1, 1, 1, s, s) of an intervention on these attributes together.
 
         The coin may act wherever any attribute may: its audit has to see what the generator invents there.
-
-        Shapes: gives (1, 1, 1, s, s).
         """
         rows = [k for k, variable in enumerate(self.variables) if variable.name in names]
         if not rows or PLACEBO in names:

@@ -105,10 +105,7 @@ class Fit:
 
 
 def cross_fit_mean(z: Floats, y: Floats, folds: Integers, learners: Learners) -> Fit:
-    """Cross-fit `m(z) = E[y | z]` with every learner and keep the one with the smallest squared error.
-
-    Shapes: `z` (n, d), `y` (n,), `folds` (n,).
-    """
+    """Cross-fit `m(z) = E[y | z]`, z (n, d), with every learner; keep the one with the smallest squared error."""
     _check(learners, "predict")
     with few_threads(y.size):
         fits = _out_of_fold(z, y, folds, learners, "predict")
@@ -118,10 +115,7 @@ def cross_fit_mean(z: Floats, y: Floats, folds: Integers, learners: Learners) ->
 
 
 def cross_fit_propensity(z: Floats, a: Floats, folds: Integers, learners: Learners) -> Fit:
-    """Cross-fit `p(z) = P(A = 1 | z)` with every learner and keep the one with the smallest log loss.
-
-    Shapes: `a` (n,).
-    """
+    """Cross-fit `p(z) = P(A = 1 | z)` with every learner and keep the one with the smallest log loss."""
     _check(learners, "predict_proba")
     with few_threads(a.size):
         fits = _out_of_fold(z, a, folds, learners, "predict_proba")

@@ -113,11 +113,7 @@ def published_cit_lr(
     epochs: int = 1000,
     seed: int = 0,
 ) -> PublishedResult:
-    """Run Algorithm 1 of the publication on (Z, A, Yhat).
-
-    Shapes: `representation` (n, d), `level` (n,), `prediction` (n,), `patients` (n,), `contrast` (str, str), `train`
-    (n,).
-    """
+    """Run Algorithm 1 of the publication on (Z, A, Yhat): `representation` (n, d), all else (n,)."""
     data = Observations.of(representation, level, prediction, patients=patients, contrast=contrast)
     if not 0 < train_fraction < 1:
         raise InputError(f"train_fraction must lie between 0 and 1, found {train_fraction}.")

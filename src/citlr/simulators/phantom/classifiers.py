@@ -32,10 +32,7 @@ NET_SIZE = 64
 
 
 class MaskedNet(nn.Module):
-    """A small CNN that sees some of the pixels.
-
-    - `seen` (s, s): Pixels it sees; the others are multiplied by zero first.
-    """
+    """A small CNN that sees some of the pixels: those not `seen` (s, s) are multiplied by zero first."""
 
     if TYPE_CHECKING:  # an annotation seen at run time would stop torch.jit.script
         seen: Tensor

@@ -42,10 +42,7 @@ FEW, PICTURES = 40, 4
 
 @dataclass(frozen=True)
 class Measures:
-    """What every model is measured with: the study, the probe, the features, and how much of everything.
-
-    `key` is that of the stage that trained the probe.
-    """
+    """What all models are measured with, and how much of everything; `key` is that of the stage of the probe."""
 
     study: Study
     effort: Effort

@@ -75,10 +75,7 @@ def true_values(
     factual: npt.NDArray[np.str_],
     contrast: tuple[str, str],
 ) -> Row:
-    """Give the true psi, mean effect and ECA from outputs on the true images under every level.
-
-    Shapes: `outcome` (n,), `decided` (n,), `factual` (n,).
-    """
+    """Give the true psi, mean effect and ECA from outputs (n,) on the true images under every level."""
     change = outcome[contrast[1]] - outcome[contrast[0]]
     levels = list(decided)
     table = np.stack([decided[level] for level in levels], axis=1)

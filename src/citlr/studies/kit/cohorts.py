@@ -39,11 +39,7 @@ YAML = (".yaml", ".yml")
 
 @dataclass(frozen=True)
 class Taken:
-    """A cohort as it was taken in.
-
-    - `name`: Of the file, or of the folder that holds a `cohort.parquet`.
-    - `held`: What its configuration holds, nothing where it has none.
-    """
+    """A cohort as it was taken in: named after its file or folder, `held` what its configuration holds."""
 
     cohort: Cohort
     name: str

@@ -57,10 +57,7 @@ def true_changes(units: WorldUnits, levels: tuple[str, ...]) -> NDArray[np.float
 
 
 def changes(images: NDArray[np.float32], own: NDArray[np.intp]) -> NDArray[np.float32]:
-    """Give the change from the image under the own level to that under every other one.
-
-    Shapes: `images` (n, levels, ...), `own` (n,); gives (n (levels - 1), ...).
-    """
+    """Give the changes from the own level to the others: of images (n, levels, ...), (n (levels - 1), ...)."""
     others = np.arange(images.shape[1])[None, :] != own[:, None]
     base = images[np.arange(len(images)), own]
     found: NDArray[np.float32] = (images - base[:, None])[others]
