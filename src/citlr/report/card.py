@@ -12,7 +12,7 @@ from citlr.report.charts.geometry import contrast_text
 from citlr.report.sections import accuracy as report_accuracy
 from citlr.report.sections import provenance as report_provenance
 from citlr.report.sections.controls import limit_of_detection
-from citlr.text import markdown, visible
+from citlr.text import markdown, markdown_table, visible
 from citlr.version import __version__
 
 _OUTCOMES = {True: "passed", False: "**failed**", None: "**waived**"}
@@ -96,25 +96,27 @@ def _effects(result: AuditResult) -> list[str]:
     if not result.tests:
         return []
     head = ["label", "redrawn as", "verdict", "psi", "mean effect", "adjusted p"]
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    rows = []
     for row in result.tests:
         cells = [row.label, contrast_text(row.contrast), row.verdict, _interval(row.psi), _interval(row.mean_effect)]
         adjusted = numerals.pvalue(row.pvalue_adjusted) if numerals.is_number(row.pvalue_adjusted) else "n/a"
-        lines.append(f"| {' | '.join(markdown(cell) for cell in [*cells, adjusted])} |")
-    return [*lines, "", f"Intervals: {wording.level_percent(result.alpha)}, clustered by patient.", ""]
+        rows.append([*cells, adjusted])
+    intervals = f"Intervals: {wording.level_percent(result.alpha)}, clustered by patient."
+    return [markdown_table(head, rows), "", intervals, ""]
 
 
 def _doses(result: AuditResult) -> list[str]:
     if not len(result.dose_response):
         return []
-    lines = ["### Dose-response", "", "| label | outcome | redrawn at | mean | change from the lowest value |"]
-    lines += ["|" + "---|" * 5]
-    for curve in result.dose_response:
-        for one in curve.points:
-            cells = [curve.label, curve.outcome, one.level, numerals.percent(one.output), _interval(one.change)]
-            lines.append(f"| {' | '.join(markdown(cell) for cell in cells)} |")
+    rows = [
+        [curve.label, curve.outcome, one.level, numerals.percent(one.output), _interval(one.change)]
+        for curve in result.dose_response
+        for one in curve.points
+    ]
+    table = markdown_table(["label", "outcome", "redrawn at", "mean", "change from the lowest value"], rows)
     said = [markdown(largest_change(one)) for one in result.dose_response if one.outcome == result.tests[0].outcome]
-    return [*lines, "", "Bands hold for all values at once, and the largest change for all pairs.", "", *said, ""]
+    bands = "Bands hold for all values at once, and the largest change for all pairs."
+    return ["### Dose-response", "", table, "", bands, "", *said, ""]
 
 
 def _accuracy(result: AuditResult, below: int) -> list[str]:
@@ -124,12 +126,9 @@ def _accuracy(result: AuditResult, below: int) -> list[str]:
         return [*lines, report_accuracy.MISSING, ""]
     if accuracy.groups:
         head, *rows = report_accuracy.card_rows(accuracy)
-        lines += [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-        lines += [f"| {' | '.join(markdown(cell) for cell in row)} |" for row in rows]
-        lines += [
-            "",
-            f"On the images as they came; {wording.level_percent(result.alpha)} intervals, clustered by patient.",
-        ]
+        confidence = wording.level_percent(result.alpha)
+        lines += [markdown_table(head, rows), ""]
+        lines += [f"On the images as they came; {confidence} intervals, clustered by patient."]
     return [*lines, *(markdown(note) for note in accuracy.notes), ""]
 
 

@@ -4,7 +4,7 @@ import csv
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from citlr.audit.results.result import AuditResult, TestRow
 from citlr.checks import failed
@@ -131,17 +131,17 @@ class Item:
 def _requests() -> tuple[Item, ...]:
     """Read what is asked for, and what is answered: a line each of `requests.csv`."""
     with (Path(__file__).parent / "templates" / "requests.csv").open(encoding="utf-8", newline="") as table:
-        rows: list[list[Any]] = [[*row.values()] for row in csv.DictReader(table)]
-    return tuple(Item(*row[:6], tuple(row[6:]) if row[6] else None) for row in rows)
+        _, *rows = csv.reader(table)
+    return tuple(Item(*cast(Any, (*row[:6], tuple(row[6:]) if row[6] else None))) for row in rows)
 
 
 def items(*, accuracy: bool) -> tuple[Item, ...]:
     """Return every request with the answer of an audit in which accuracy by group was measured, or was not."""
-    names = ("answer", "anchor", "remark")
-    return tuple(
-        replace(one, **dict(zip(names, one.of_accuracy, strict=True))) if accuracy and one.of_accuracy else one
-        for one in _requests()
-    )
+    found = []
+    for one in _requests():
+        answer, anchor, remark = (accuracy and one.of_accuracy) or (one.answer, one.anchor, one.remark)
+        found.append(replace(one, answer=answer, anchor=anchor, remark=remark))
+    return tuple(found)
 
 
 def by_section(*, accuracy: bool) -> dict[str, tuple[Item, ...]]:

@@ -5,6 +5,7 @@ import platform
 import re
 import shutil
 import sys
+import tempfile
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -119,7 +120,7 @@ def examine() -> Machine:
         processors=processors(),
         threads=torch.get_num_threads(),
         variables={name: os.environ.get(name) for name in VARIABLES},
-        free_disk_gb={"here": free_gb(Path()), "for temporary files": free_gb(Path(_temporary()))},
+        free_disk_gb={"here": free_gb(Path()), "for temporary files": free_gb(Path(tempfile.gettempdir()))},
         extras=extras(),
     )
 
@@ -167,9 +168,3 @@ def _installed(package: str) -> bool:
     except metadata.PackageNotFoundError:
         return find_spec(package.replace("-", "_")) is not None
     return True
-
-
-def _temporary() -> str:
-    import tempfile
-
-    return tempfile.gettempdir()

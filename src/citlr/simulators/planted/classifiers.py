@@ -188,7 +188,7 @@ def shows(column: pd.Series) -> NDArray[np.bool_]:
 @torch.no_grad()
 def _features(module: nn.Module, images: NDArray[np.float32]) -> Array:
     """Give what a module puts out of images, (n, d): features, or a logit."""
-    return torch.cat([module(part) for part in torch.from_numpy(images).split(BATCH)]).double().numpy()
+    return torch.cat([module(part) for part in torch.split(torch.from_numpy(images), BATCH)]).double().numpy()
 
 
 def _discriminant(low: Array, high: Array, ignored: Array | None) -> Array:

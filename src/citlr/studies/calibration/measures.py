@@ -9,7 +9,7 @@ from scipy import stats
 from citlr.invariance.effects.equivalence import equivalence_test
 from citlr.invariance.effects.estimates import contrast_effects
 from citlr.invariance.effects.intervals import Interval
-from citlr.invariance.observational.nuisances import Nuisances, Observations, fit_nuisances
+from citlr.invariance.observational.nuisances import Observations, fit_nuisances
 from citlr.invariance.observational.published import published_cit_lr
 from citlr.invariance.observational.tests import distilled_crt, gcm, rms_lower_bound
 from citlr.invariance.parity import auroc_gap, demographic_parity, equalised_odds
@@ -186,7 +186,9 @@ def _by_sources(
         data = _data(sample)
         for k, source in enumerate(sources):
             propensity = sample.propensity if source == "known" else None
-            p[k, :, i] = _two_tests(data, fit_nuisances(data, propensity, seed=seed), seed)
+            fits = fit_nuisances(data, propensity, seed=seed)
+            distilled = distilled_crt(data, fits, redraws=SIZE_RANDOMIZATIONS, seed=seed)
+            p[k, :, i] = distilled.pvalue, gcm(data, fits).pvalue
     images = family.images_per_patient
     section, scenario = _scenario(family.shape, family.confounded, images)
     for source, both in zip(sources, p, strict=True):
@@ -226,11 +228,6 @@ def _scenario(shape: str, confounded: bool, images: int) -> tuple[str, str]:
 
 def _data(sample: ObservedSample) -> Observations:
     return Observations.of(sample.z, sample.level, sample.y, patients=sample.patients)
-
-
-def _two_tests(data: Observations, fits: Nuisances, seed: int) -> tuple[float, float]:
-    """Give the p-values of the distilled test and of GCM from one set of residuals."""
-    return distilled_crt(data, fits, redraws=SIZE_RANDOMIZATIONS, seed=seed).pvalue, gcm(data, fits).pvalue
 
 
 def _parity_pvalues(sample: ObservedSample) -> tuple[float, float, float]:

@@ -150,15 +150,9 @@ class ImagingStudy:
 def read_study(folder: Path) -> ImagingStudy:
     """Read what `ImagingStudy.save` wrote; the phantom's units stay behind as pictures."""
     content = read_json(folder / "study.json")
-    return ImagingStudy(
-        name=content["name"],
-        cohort=Cohort.from_parquet(folder / "cohort.parquet"),
-        attribute=content["attribute"],
-        levels=tuple(content["levels"]),
-        labels=tuple(content["labels"]),
-        hold=tuple(content["hold"]),
-        notes=tuple(content["notes"]),
-    )
+    lists: dict[str, Any] = {name: tuple(content[name]) for name in ("levels", "labels", "hold", "notes")}
+    cohort = Cohort.from_parquet(folder / "cohort.parquet")
+    return ImagingStudy(content["name"], cohort, content["attribute"], **lists)
 
 
 def phantom_fractions(effort: ImagingEffort) -> tuple[float, float, float]:
