@@ -3,7 +3,7 @@
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,6 @@ from citlr.audit.gates.registry import gates_of
 from citlr.audit.measures.faithfulness import Faithfulness
 from citlr.audit.measures.readings import carried_by
 from citlr.audit.results.records import Quality
-from citlr.audit.stages import fit_stage
 from citlr.config import GateConfig
 from citlr.data.cohort import Cohort
 from citlr.generators.base import CounterfactualGenerator, Images
@@ -28,13 +27,16 @@ from citlr.generators.quality.cycles import cycle_composition, there_and_back
 from citlr.generators.quality.features import Extractor
 from citlr.generators.quality.measures import effect_map
 from citlr.generators.quality.meter import QualityMeter, QualityReport
-from citlr.generators.registry import build_generator, load_generator
+from citlr.generators.registry import load_generator
 from citlr.randomness import COIN, PLACEBO
-from citlr.run.files import atomic_write, read_json, write_json
+from citlr.run.files import read_json, write_json
 from citlr.run.rows import Row
 from citlr.run.stage import Stage
 from citlr.run.stages import Stages
 from citlr.studies.generation.study import Effort, Entrant, Study
+from citlr.studies.kit.audits import training_stage
+from citlr.studies.kit.cohorts import evenly
+from citlr.studies.kit.worlds import write_array
 
 # Images for what needs many draws each, and pictures that are kept for the grid.
 FEW, PICTURES = 40, 4
@@ -58,8 +60,7 @@ class Measures:
         cls, study: Study, effort: Effort, probes: Probes, extractor: Extractor | None, stages: Stages, key: str
     ) -> Self:
         """Choose the test images: evenly over the split."""
-        rows = np.unique(np.linspace(0, len(study.test) - 1, min(effort.images, len(study.test))).astype(int))
-        test = study.test.take(rows)
+        test = evenly(study.test, effort.images)
         return cls(study, effort, probes, extractor, test, test.pixels(size=effort.size), stages, key)
 
 
@@ -78,8 +79,7 @@ def measure_entrant(measures: Measures, entrant: Entrant, seed: int) -> None:
         row = {"model": entrant.name, "kind": entrant.kind, "seed": seed}
         row["fit_seconds"] = 0.0 if fit is None else fit.facts["core_seconds"]
         measured, pictures = _measured(measures, generator, entrant, seed)
-        with atomic_write(folder / "pictures" / f"{name}.npy") as temporary, temporary.open("wb") as stream:
-            np.save(stream, pictures)
+        write_array(folder / "pictures" / f"{name}.npy", pictures)
         write_json(folder / "rows" / f"{name}.json", row | measured)
 
     after = (measures.key,) if fit is None else (measures.key, fit.key)
@@ -92,15 +92,8 @@ def _training(measures: Measures, entrant: Entrant, seed: int) -> Stage:
     options = {"preset": effort.preset, **effort.steps.get(entrant.kind, {}), **entrant.options}
     hold = study.hold if entrant.held else ()
     settings = {"size": effort.size, "hold": hold, "attributes": (study.attribute,), **options}
-    return fit_stage(
-        lambda: build_generator(entrant.kind, **settings),
-        {"kind": entrant.kind, **settings},
-        (study.train, study.validation),
-        seed=seed,
-        narrator=measures.stages.narrator,
-        name=f"fit.{name}",
-        place=f"models/{name}",
-    )
+    splits = (study.train, study.validation)
+    return training_stage(measures.stages, entrant.kind, settings, splits, seed=seed, name=name)
 
 
 def finished_rows(measures: Measures, entrant: Entrant) -> list[Row]:
@@ -179,23 +172,11 @@ def _measured(
 
 
 def _redraw(measures: Measures, generator: CounterfactualGenerator, seed: int) -> Images:
-    """Redraw the test images, a part at a time, with a bar."""
-    study, parts = measures.study, []
-    with measures.stages.narrator.progress("generate", len(measures.images)) as tick:
-        for start in range(0, len(measures.images), 32):
-            rows = slice(start, start + 32)
-            frame = measures.test.frame.iloc[rows].reset_index(drop=True)
-            drawn = generator.generate(
-                measures.images[rows],
-                frame,
-                attribute=study.attribute,
-                levels=study.levels,
-                draws=measures.effort.draws,
-                seed=seed,
-            )
-            parts.append(drawn)
-            tick(min(start + 32, len(measures.images)))
-    return np.concatenate(parts)
+    """Redraw the test images, with a bar."""
+    study, frame = measures.study, measures.test.frame
+    asked: dict[str, Any] = {"attribute": study.attribute, "levels": study.levels, "draws": measures.effort.draws}
+    with measures.stages.narrator.progress("generate", len(frame)) as tick:
+        return generator.generate(measures.images, frame, **asked, seed=seed, tick=tick)
 
 
 def true_images(measures: Measures) -> npt.NDArray[np.float32] | None:

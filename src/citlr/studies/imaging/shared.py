@@ -24,12 +24,13 @@ from citlr.generators.preparation import conditions_of
 from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.registry import build_generator, load_generator
 from citlr.invariance.effects.auroc import clustered_auroc
-from citlr.run.files import atomic_write, read_json, write_json
+from citlr.run.files import read_json, write_json
 from citlr.run.rows import Row
 from citlr.run.stage import SCRATCH, Stage
 from citlr.run.stages import Stages
 from citlr.studies.imaging.study import ImagingEffort, ImagingStudy, read_study
 from citlr.studies.kit.audits import Redrawn, generator_recipe
+from citlr.studies.kit.worlds import write_array
 
 # The published test learns from Z by small networks on some hundred images: more dimensions than this only add noise.
 COMPONENTS = 32
@@ -115,8 +116,7 @@ def _study_stage(study: ImagingStudy) -> Stage:
 
 def _representation_stage(counterfactuals: Counterfactuals, seed: int) -> Stage:
     def work(folder: Path) -> None:
-        with atomic_write(folder / "representation.npy") as temporary, temporary.open("wb") as stream:
-            np.save(stream, _represent(counterfactuals, seed))
+        write_array(folder / "representation.npy", _represent(counterfactuals, seed))
 
     inputs = {"components": COMPONENTS, "seed": seed}
     return Stage("representation", inputs, work, ("representation.npy",), (counterfactuals.key,))

@@ -1,4 +1,4 @@
-"""Worlds of the studies whose counterfactuals are exact: their kinds by name, and their images on disk."""
+"""Worlds of the studies whose counterfactuals are exact: their kinds by name, and their images and arrays on disk."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from citlr.errors import require_known
+from citlr.run.files import atomic_write
 from citlr.run.stage import Stage
 from citlr.run.stages import Stages
 from citlr.simulators.phantom.world import AnatomyKind
@@ -49,6 +50,12 @@ def world_folder(
 
     stages.do(Stage(name, {"units": sample.fingerprint(), **inputs}, work, (name,)))
     return stages.path(name)
+
+
+def write_array(path: Path, array: NDArray[np.float32]) -> None:
+    """Write an array as `.npy`, atomically."""
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
+        np.save(stream, array)
 
 
 def true_changes(units: WorldUnits, levels: tuple[str, ...]) -> NDArray[np.float32]:
