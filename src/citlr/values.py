@@ -41,6 +41,17 @@ def scalar(value: object) -> object:
     return item() if callable(item) and getattr(value, "ndim", None) == 0 else value
 
 
+def plain(value: Any) -> Any:
+    """Replace tuples by lists and numbers that are not finite by None, so that the JSON is JSON."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
 def _number(value: object) -> object:
     value = scalar(value)
     if isinstance(value, bool):
