@@ -1,6 +1,8 @@
 """The measures of `citlr calibrate`: each draws a batch of data sets with a known truth, tests them, and counts."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,24 +164,16 @@ def published_size(rng: np.random.Generator, reps: int, *, null: str, n_train: i
 
 
 def observational(
-    rng: np.random.Generator, reps: int, *, n: int, confounded: bool, images: int, shape: str, effect: float
+    rng: np.random.Generator,
+    reps: int,
+    *,
+    n: int,
+    images: int,
+    sources: tuple[str, ...] = ("known", "estimated"),
+    **world: Any,
 ) -> Iterator[Count]:
-    """Size or power of every test on (Z, A, Yhat), with p(A|Z) known and estimated."""
-    family = ObservedFamily(confounded, effect, shape, images_per_patient=images)  # type: ignore[arg-type]
-    return _by_sources(rng, reps, n, family, ("known", "estimated"))
-
-
-def observational_known(
-    rng: np.random.Generator, reps: int, *, n: int, confounded: bool, images: int, shape: str, effect: float
-) -> Iterator[Count]:
-    """Size or power of the tests on (Z, A, Yhat) with p(A|Z) known, which costs less than estimating it."""
-    family = ObservedFamily(confounded, effect, shape, images_per_patient=images)  # type: ignore[arg-type]
-    return _by_sources(rng, reps, n, family, ("known",))
-
-
-def _by_sources(
-    rng: np.random.Generator, reps: int, n: int, family: ObservedFamily, sources: tuple[str, ...]
-) -> Iterator[Count]:
+    """Size or power of every test on (Z, A, Yhat), with p(A|Z) known and estimated, in a world of `ObservedFamily`."""
+    family = ObservedFamily(**world, images_per_patient=images)
     p = np.empty((len(sources), 2, reps))
     for i in range(reps):
         sample, seed = family.sample(rng, n), int(rng.integers(2**31))
@@ -189,11 +183,14 @@ def _by_sources(
             fits = fit_nuisances(data, propensity, seed=seed)
             distilled = distilled_crt(data, fits, redraws=SIZE_RANDOMIZATIONS, seed=seed)
             p[k, :, i] = distilled.pvalue, gcm(data, fits).pvalue
-    images = family.images_per_patient
     section, scenario = _scenario(family.shape, family.confounded, images)
     for source, both in zip(sources, p, strict=True):
         for name, column in zip(("dCRT", "GCM"), both, strict=True):
             yield _rejections(section, f"{name}, p(A|Z) {source}", scenario, family.effect, n, n // images, column)
+
+
+# With p(A|Z) known, which costs less than estimating it.
+observational_known = partial(observational, sources=("known",))
 
 
 def lower_bound(

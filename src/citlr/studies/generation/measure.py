@@ -1,7 +1,7 @@
 """One model, one seed: train it, redraw the test images, and measure all that the tables show."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,9 +12,8 @@ from sklearn.metrics import roc_auc_score
 
 from citlr.audit.gates.evidence import Evidence
 from citlr.audit.gates.registry import gates_of
-from citlr.audit.measures.faithfulness import Faithfulness
+from citlr.audit.measures.faithfulness import Faithfulness, quality_of
 from citlr.audit.measures.readings import carried_by
-from citlr.audit.results.records import Quality
 from citlr.config import GateConfig
 from citlr.data.cohort import Cohort
 from citlr.generators.base import CounterfactualGenerator, Images
@@ -199,16 +198,8 @@ def _effect(measures: Measures, redrawn: Images) -> Row | None:
 
 def _gates(report: QualityReport, measures: Measures, hold: tuple[str, ...]) -> list[Row]:
     """Hold a report against the limits that an audit has by default; the coin's audit needs a model and is left out."""
-    quality = Quality(
-        composition=report.composition,
-        effectiveness=report.effectiveness,
-        reversibility=report.reversibility,
-        minimality=report.minimality,
-        drift={name: report.drift[name] for name in hold},
-        fid=report.fid,
-        fid_extractor=report.fid_extractor,
-        gates=(),
-    )
+    # What is not held has no gate here.
+    quality = replace(quality_of(report, {}, None, hold), off_target={})
     assert report.real_readings is not None
     assert report.attribute_readings is not None
     study = measures.study
