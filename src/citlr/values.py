@@ -97,7 +97,7 @@ def _file(value: object) -> object:
     return value
 
 
-def listed(value: object) -> object:
+def ordered(value: object) -> object:
     """Let a list of values through, and refuse one text, or values without an order."""
     if isinstance(value, str):
         raise ValueError(f"this is one text; give a list, such as [{shown(value)}]")
@@ -171,7 +171,7 @@ Text = Annotated[str, BeforeValidator(_text), Field(max_length=10_000)]
 Name = Annotated[Text, BeforeValidator(_name), Field(min_length=1, max_length=500)]
 File = Annotated[Path, BeforeValidator(_file)]
 Source = Annotated[str, BeforeValidator(_file)]
-Names = Annotated[tuple[Name, ...], BeforeValidator(listed), AfterValidator(_once)]
+Names = Annotated[tuple[Name, ...], BeforeValidator(ordered), AfterValidator(_once)]
 Widths = Annotated[tuple[Annotated[Whole, Field(ge=1, le=8192)], ...], Field(min_length=1, max_length=16)]
 Options = Annotated[dict[Name, Any], AfterValidator(_option)]
 Numbers = Annotated[Annotated[Number, One] | Annotated[dict[Name, Number], PerName], ByForm]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from citlr.audit.privacy import without_paths
 from citlr.audit.results.curves import largest_change
 from citlr.audit.results.result import AuditResult, Estimate
-from citlr.checks import Check, Checks, failed
+from citlr.checks import Checks, failed
 from citlr.report import numerals, tables, wording
 from citlr.report.charts.geometry import contrast_text
 from citlr.report.sections import accuracy as report_accuracy
@@ -16,14 +16,6 @@ from citlr.text import markdown, markdown_table, visible
 from citlr.version import __version__
 
 _OUTCOMES = {True: "passed", False: "**failed**", None: "**waived**"}
-
-
-def listed(checks: Iterable[Check], *, kind: str) -> list[str]:
-    """Write checks as a list in Markdown, without the paths of this machine."""
-    return [
-        f"- {kind} {markdown(check.name)}: {_OUTCOMES[check.passed]}. {markdown(without_paths(check.text))}"
-        for check in checks
-    ]
 
 
 def grid(checks: Iterable[Checks], head: Sequence[str], about: Callable[[Checks], tuple[str, ...]]) -> list[str]:
@@ -142,4 +134,8 @@ def _interval(estimate: Estimate) -> str:
 def _gates(result: AuditResult) -> list[str]:
     if not result.quality.gates:
         return ["- No gate was set: the verdicts assume a faithful generator."]
-    return listed(result.quality.gates, kind="Gate")
+    return [
+        # Without the paths of this machine.
+        f"- Gate {markdown(gate.name)}: {_OUTCOMES[gate.passed]}. {markdown(without_paths(gate.text))}"
+        for gate in result.quality.gates
+    ]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from citlr.run.files import read_json
 from citlr.run.rows import Row
 from citlr.studies.calibration.text import ALPHA, COVERAGE, HEAD, SECTIONS, exceeds, findings
-from citlr.studies.kit.page import Cell, markdown_table, save_figure, write_page
+from citlr.studies.kit.page import Cell, save_figure, table_lines, write_page
 
 # The columns of the page's tables.
 SIZES: dict[str, Cell] = {
@@ -56,9 +56,9 @@ def write_calibration_page(source: str | Path, page: str | Path, *, figures: str
         if rows or power:
             parts.append(f"## {title}\n\n{words}\n")
             for columns, chosen, align in ((SIZES, rows, "llrrrrll"), (POWERS, power, "llrrrr")):
-                parts += [*markdown_table(columns, chosen, align), ""] if chosen else []
+                parts += [*table_lines(columns, chosen, align), ""] if chosen else []
     parts.append(f"## Coverage of the intervals\n\n{COVERAGE}\n")
-    parts += markdown_table(COVERAGES, tables["coverage"], "llrrr")
+    parts += table_lines(COVERAGES, tables["coverage"], "llrrr")
     write_page(page, parts)
 
 
