@@ -12,7 +12,7 @@ from citlr.report.charts.geometry import contrast_text
 from citlr.report.sections import accuracy as report_accuracy
 from citlr.report.sections import provenance as report_provenance
 from citlr.report.sections.controls import limit_of_detection
-from citlr.text import markdown, markdown_table, visible
+from citlr.text import joined, markdown, markdown_table, visible
 from citlr.version import __version__
 
 _OUTCOMES = {True: "passed", False: "**failed**", None: "**waived**"}
@@ -42,7 +42,7 @@ def model_card(
     result: AuditResult, *, intended_use: str = "", attribute_definition: str = "", mask_below: int = 5
 ) -> str:
     """Write what a reader of a model card has to know, with its grounds and limits."""
-    attribute = wording.join(wording.attributes(result), "or") or "the attribute"
+    attribute = joined(wording.attributes(result), "or") or "the attribute"
     safe = markdown
     lines = [
         f"## Counterfactual invariance: does the output depend on {safe(attribute)}?",
@@ -79,7 +79,7 @@ def _test_set(result: AuditResult) -> list[str]:
     if not result.tests:
         return []
     images, patients = (max(getattr(row, name) for row in result.tests) for name in ("n_images", "n_patients"))
-    margins = wording.join(dict.fromkeys(numerals.margin(row.margin) for row in result.tests))
+    margins = joined(dict.fromkeys(numerals.margin(row.margin) for row in result.tests))
     count = numerals.count
     return [f"Test set: {count(images)} images of {count(patients)} patients; margin {margins}.", ""]
 

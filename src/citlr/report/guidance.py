@@ -10,7 +10,8 @@ from citlr.audit.results.result import AuditResult, TestRow
 from citlr.checks import failed
 from citlr.report import numerals
 from citlr.report.numerals import is_number
-from citlr.report.wording import attributes, join, weightiest
+from citlr.report.wording import attributes, weightiest
+from citlr.text import joined
 
 _SHOWN = 3  # labels that a sentence names before it counts them
 # Share of images below which "in 100 images" says nothing.
@@ -38,7 +39,7 @@ def plain_words(result: AuditResult) -> Plain | None:
     rows = weightiest(result)
     if not rows:
         return None
-    attribute = join(attributes(result), "or")
+    attribute = joined(attributes(result), "or")
     asked = f"Does {result.model} answer differently when only the {attribute} that an image shows is changed?"
     people = f"{numerals.count(max(row.n_patients for row in rows))} patients"
     of = {verdict: [row for row in rows if row.verdict == verdict] for verdict in ("dependence", "equivalent")}
@@ -69,7 +70,7 @@ def plain_words(result: AuditResult) -> Plain | None:
             f"If you use the answer on {_labels(unsettled)}, treat the question as open.",
             f"That {attribute} makes no difference, or that it makes one.",
         )
-    margins = join(sorted({numerals.margin(row.margin) for row in rows}))
+    margins = joined(sorted({numerals.margin(row.margin) for row in rows}))
     return Plain(
         asked,
         f"No: for {_labels(rows)}, changing {attribute} makes no difference above {margins}, {_BEYOND}.",
@@ -100,12 +101,12 @@ def _changes(dependent: list[TestRow]) -> str:
 
 
 def _recorded(rows: list[TestRow]) -> str:
-    return f"Patients recorded as {join(dict.fromkeys(level for row in rows for level in row.contrast), 'or')}"
+    return f"Patients recorded as {joined(dict.fromkeys(level for row in rows for level in row.contrast), 'or')}"
 
 
 def _labels(rows: list[TestRow]) -> str:
     names = list(dict.fromkeys(row.label for row in rows))
-    return join(names) if len(names) <= _SHOWN else f"{len(names)} findings"
+    return joined(names) if len(names) <= _SHOWN else f"{len(names)} findings"
 
 
 Answer = Literal["yes", "in part", "no"]

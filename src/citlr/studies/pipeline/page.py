@@ -8,7 +8,6 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from citlr.report.wording import join
 from citlr.run.files import read_json
 from citlr.run.rows import Row
 from citlr.studies.kit.page import save_figure, write_page
@@ -24,6 +23,7 @@ from citlr.studies.pipeline.tables import (
     share_of,
     wrong_lines,
 )
+from citlr.text import joined
 
 TITLE = """# The whole pipeline: how often does an audit accuse an innocent classifier?
 
@@ -186,7 +186,7 @@ def _made(tables: dict[str, Any]) -> Iterator[str]:
     settings = tables["settings"]
     options = ", ".join(f"{name} {value}" for name, value in settings["options"].items())
     kind = settings.get("kind", "dldm").upper()
-    held = join(tables.get("family", {}).get("hold", ["view", "cardiomegaly", "effusion"])) or "nothing"
+    held = joined(tables.get("family", {}).get("hold", ["view", "cardiomegaly", "effusion"])) or "nothing"
     yield (
         f"Seed {tables['seed']}; {_images(tables)}; {kind}, preset {settings['preset']}"
         f"{f' with {options}' if options else ''}, which holds {held}; {settings['draws']} draws per level. "
