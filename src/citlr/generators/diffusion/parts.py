@@ -50,10 +50,7 @@ def train_autoencoder(
         images = validation.images(part).to(device)
         return float(reconstruction_loss(model.render(model.moments(images)[0]), images))
 
-    def validate() -> float:
-        parts = spans(min(len(validation), VALIDATION), settings.ae_batch)
-        return float(np.mean(session.trainer.each(validation_loss, parts)))
-
+    validate = session.mean_of(validation_loss, len(validation), settings.ae_batch)
     budget = session.budget(settings.ae_steps, batch=settings.ae_batch, rate=settings.ae_rate)
     session.train("autoencoder", {"autoencoder": learner}, update, budget, validate)
     _standardise(model, train, device)
@@ -145,9 +142,6 @@ def train_denoiser(
         times = process.times(len(rows), random)
         return float(loss(rows, validation, validation.codes[rows], eps, times))
 
-    def validate() -> float:
-        parts = spans(min(len(validation.z), VALIDATION), settings.denoiser_batch)
-        return float(np.mean(session.trainer.each(validation_loss, parts)))
-
+    validate = session.mean_of(validation_loss, len(validation.z), settings.denoiser_batch)
     budget = session.budget(settings.denoiser_steps, batch=settings.denoiser_batch, rate=settings.denoiser_rate)
     session.train("denoiser", {"denoiser": learner}, update, budget, validate)
