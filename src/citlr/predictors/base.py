@@ -3,7 +3,7 @@
 import platform
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -190,6 +190,14 @@ class BatchedPredictor(ABC):
         """Keep the number of images that a graph takes at a time, where it takes one only."""
         if isinstance(size, int) and size > 0:
             self._fixed = self.batch_size = size
+
+
+def ask_network(network: torch.nn.Module, batch: torch.Tensor) -> Any:
+    """Ask a network of torch; of what transformers gives, the logits."""
+    # picks of kernels that vary from run to run would break "same seed, same bits" on a GPU
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        given = network(batch)
+    return given if isinstance(given, torch.Tensor | Mapping) else getattr(given, "logits", given)
 
 
 def _made_again(again: Callable[[], BatchedPredictor], fingerprint: str, answers: Answers | None) -> Predictor:
