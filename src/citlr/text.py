@@ -50,6 +50,16 @@ def listed(names: Iterable[str]) -> str:
     return ("; " if any(", " in name for name in every) else ", ").join(every)
 
 
+def joined(names: Iterable[str], last: str = "and") -> str:
+    """Join names as a sentence does.
+
+    >>> joined(["a", "b", "c"]), joined(["a"])
+    ('a, b and c', 'a')
+    """
+    every = list(names)
+    return f"{listed(every[:-1])} {last} {every[-1]}" if len(every) > 1 else "".join(every)
+
+
 def listed_few(names: Iterable[object], most: int = 5) -> str:
     """List names, and count those beyond `most`.
 

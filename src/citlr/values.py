@@ -41,6 +41,17 @@ def scalar(value: object) -> object:
     return item() if callable(item) and getattr(value, "ndim", None) == 0 else value
 
 
+def plain(value: Any) -> Any:
+    """Replace tuples by lists and numbers that are not finite by None, so that the JSON is JSON."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
 def _number(value: object) -> object:
     value = scalar(value)
     if isinstance(value, bool):
@@ -86,7 +97,7 @@ def _file(value: object) -> object:
     return value
 
 
-def listed(value: object) -> object:
+def ordered(value: object) -> object:
     """Let a list of values through, and refuse one text, or values without an order."""
     if isinstance(value, str):
         raise ValueError(f"this is one text; give a list, such as [{shown(value)}]")
@@ -160,7 +171,7 @@ Text = Annotated[str, BeforeValidator(_text), Field(max_length=10_000)]
 Name = Annotated[Text, BeforeValidator(_name), Field(min_length=1, max_length=500)]
 File = Annotated[Path, BeforeValidator(_file)]
 Source = Annotated[str, BeforeValidator(_file)]
-Names = Annotated[tuple[Name, ...], BeforeValidator(listed), AfterValidator(_once)]
+Names = Annotated[tuple[Name, ...], BeforeValidator(ordered), AfterValidator(_once)]
 Widths = Annotated[tuple[Annotated[Whole, Field(ge=1, le=8192)], ...], Field(min_length=1, max_length=16)]
 Options = Annotated[dict[Name, Any], AfterValidator(_option)]
 Numbers = Annotated[Annotated[Number, One] | Annotated[dict[Name, Number], PerName], ByForm]

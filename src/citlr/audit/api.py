@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from citlr.audit.assembly import quality_settings_of
 from citlr.audit.generation import Counterfactuals
-from citlr.audit.measures.faithfulness import Faithfulness, QualitySettings, read_faithfulness
+from citlr.audit.measures.faithfulness import Faithfulness, read_faithfulness
 from citlr.audit.prediction import check_on_cohort, kind_of_answers, read_responses, side_read
 from citlr.audit.results.result import AuditResult
 from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
@@ -157,15 +158,8 @@ def _measured(
     The last are remarks on the model: what a whole batch shows, and not the few images that are asked for first.
     """
     gates, quality = limits
-    settings = QualitySettings(
-        hold=counterfactuals.generator.hold,
-        sizes=[side_read(model.input, counterfactuals.main.plan.size)],
-        probe_steps=gates.probe_steps,
-        features=quality.features,
-        cycles=quality.cycles,
-        learning_curve=quality.learning_curve,
-        seed=seed,
-    )
+    sizes = [side_read(model.input, counterfactuals.main.plan.size)]
+    settings = quality_settings_of(gates, quality, counterfactuals.generator.hold, sizes, seed)
     common: dict[str, Any] = {
         # The originals too: what a model reads is made of them, and they may have changed since.
         "after": (counterfactuals.key or counterfactuals.main.plan.key, counterfactuals.cohort.fingerprint()),

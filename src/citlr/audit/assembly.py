@@ -1,6 +1,6 @@
 """From a configuration to the generator and the models that it asks for, and from a run to where it came from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from citlr.audit.measures.faithfulness import QualitySettings
 from citlr.audit.privacy import scrub
 from citlr.audit.redrawing.coin import coin_sample
 from citlr.audit.redrawing.drawing import CohortRequest
-from citlr.config import AuditConfig, GeneratorConfig, ModelConfig
+from citlr.config import AuditConfig, GateConfig, GeneratorConfig, ModelConfig, QualityConfig
 from citlr.data.associations.measures import unheld
 from citlr.data.cohort import Cohort
 from citlr.data.redrawn import read_redrawn
@@ -67,16 +67,18 @@ def request_of(config: AuditConfig) -> CohortRequest:
     )
 
 
-def quality_settings_of(config: AuditConfig, hold: Sequence[str], sizes: Sequence[int]) -> QualitySettings:
+def quality_settings_of(
+    gates: GateConfig, quality: QualityConfig, hold: Sequence[str], sizes: Iterable[int], seed: int
+) -> QualitySettings:
     """Give how redrawn images are measured, for models that read at these sizes."""
     return QualitySettings(
         hold=tuple(hold),
         sizes=sorted({*sizes}),
-        probe_steps=config.gates.probe_steps,
-        features=config.quality.features,
-        cycles=config.quality.cycles,
-        learning_curve=config.quality.learning_curve,
-        seed=config.seed,
+        probe_steps=gates.probe_steps,
+        features=quality.features,
+        cycles=quality.cycles,
+        learning_curve=quality.learning_curve,
+        seed=seed,
     )
 
 

@@ -127,24 +127,19 @@ class Chain:
 
     def generate(self) -> None:
         """Redraw the test images."""
-        config, after, request = self.config, (self.keys["fit"],), request_of(self.config)
-        if config.generator.table is not None:
+        request = request_of(self.config)
+        if self.config.generator.table is not None:
             request = on_disk(request, self._draws())
         generator = lambda: self.generator  # noqa: E731 - read only when it is needed
-        record = self.do(
-            generate_stage(
-                generator,
-                self.test_part,
-                request,
-                after=after,
-                narrator=self.narrator,
-                where=PICTURES,
-                engine=self.engine,
-            )
-        )
+        stage = generate_stage(generator, self.test_part, request, where=PICTURES, **self._shared_out("fit"))
+        record = self.do(stage)
         self.narrator.say(f"generate: {record.facts['images']} test images redrawn under every level")
         for remark in record.facts["remarks"]:
             self.narrator.say(remark)
+
+    def _shared_out(self, before: str) -> dict[str, Any]:
+        """Give what a stage takes whose work an engine shares out, and which comes after one that is done."""
+        return {"after": (self.keys[before],), "narrator": self.narrator, "engine": self.engine}
 
     def _draws(self) -> int:
         """Count the draws that somebody else has made of every level."""
@@ -154,10 +149,9 @@ class Chain:
 
     def quality(self) -> None:
         """Measure how faithful the redrawn images are."""
-        after, sizes = (self.keys["generate"],), tuple(self.sizes.values())
-        settings = quality_settings_of(self.config, held(self.run, self.whole), sizes)
-        common: dict[str, Any] = {"after": after, "narrator": self.narrator, "engine": self.engine}
-        self.do(quality_stage(lambda: self.counterfactuals, self.splits, settings, **common))
+        config, hold = self.config, held(self.run, self.whole)
+        settings = quality_settings_of(config.gates, config.quality, hold, self.sizes.values(), config.seed)
+        self.do(quality_stage(lambda: self.counterfactuals, self.splits, settings, **self._shared_out("generate")))
         self.narrator.say("quality: " + self.faithfulness.summary())
 
     def predict(self) -> None:
@@ -167,17 +161,9 @@ class Chain:
             if predictor is None:
                 self._answers(name)
                 continue
-            asked = settings.model_dump(mode="json", exclude={"name", "source", "weights", "batch_size"})
-            self.do(
-                predict_stage(
-                    predictor,
-                    lambda: self.counterfactuals,
-                    Asked(name, place, asked),
-                    after=(self.keys["generate"],),
-                    narrator=self.narrator,
-                    engine=self.engine,
-                )
-            )
+            own = settings.model_dump(mode="json", exclude={"name", "source", "weights", "batch_size"})
+            asked, shared = Asked(name, place, own), self._shared_out("generate")
+            self.do(predict_stage(predictor, lambda: self.counterfactuals, asked, **shared))
             self.narrator.say(f"predict: {name} is done")
 
     def _answers(self, name: str) -> None:

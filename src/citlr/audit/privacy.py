@@ -189,10 +189,7 @@ def _patients(cell: Mapping[str, Any]) -> int | None:
 
 
 def mask_parts(parts: Mapping[tuple[tuple[str, str], ...], int], *, below: int) -> set[tuple[tuple[str, str], ...]]:
-    """Say which parts of the test set must not be shown, so that none is found by subtracting the others either.
-
-    Shapes: `parts` (variable, value).
-    """
+    """Say which parts, (variable, value) each, must not be shown, so that none is found by subtracting the others."""
     masked = {part for part, size in parts.items() if 0 < size < below}
     sums: dict[tuple[Any, ...], list[tuple[tuple[str, str], ...]]] = defaultdict(list)
     for part in parts:

@@ -19,4 +19,3 @@ from citlr.config.sections import ReportConfig as ReportConfig
 from citlr.config.sections import Section as Section
 from citlr.config.sections import TestConfig as TestConfig
 from citlr.config.written import read_yaml as read_yaml
-from citlr.values import check_fields as check_fields

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
-from citlr.data.pixels.colour import as_rgb, is_transparent, require_channels
+from citlr.data.pixels.colour import as_rgb, is_transparent, on_black, require_channels
 from citlr.data.pixels.png import HEAD, SIGNATURE, decode_plain_gray, is_plain_gray
 from citlr.data.pixels.shown import MAX_PIXELS, WHITE, Pixels, Remark, Seen, contrast
 from citlr.data.pixels.square import FITS, Fit, Region
@@ -233,10 +233,7 @@ def _seen(image: Image.Image, size: int | None, fit: Fit, *, white: int, channel
 
 def _gray(image: Image.Image) -> tuple[Image.Image, bool]:
     """Turn any image of 8 bits into mode L, and say whether it was in colour."""
-    if image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info:
-        layered = image.convert("RGBA")
-        ground = Image.new("RGBA", layered.size, (0, 0, 0, 255))
-        image = Image.alpha_composite(ground, layered)
+    image = on_black(image)
     if image.mode in ("L", "1"):
         return image.convert("L"), False
     red, green, blue = image.convert("RGB").split()

@@ -7,7 +7,7 @@ import pandas as pd
 
 from citlr.data.flow import FlowRecorder, RawCount, count_raw
 from citlr.data.pixels.survey import KIND, SIZES
-from citlr.data.tables.levels import listed
+from citlr.data.tables.levels import with_counts
 from citlr.data.tables.marks import Marks
 from citlr.data.tables.numbers import MAX_CATEGORIES
 from citlr.errors import InputError
@@ -100,7 +100,7 @@ def blank_unlearnt(recorder: FlowRecorder, covariates: Sequence[str]) -> None:
             continue
         strange = values.notna() & ~values.isin(values[train].dropna().unique())
         if strange.any():
-            seen = listed(values[strange].astype(str))
+            seen = with_counts(values[strange].astype(str))
             recorder.frame[name] = values.mask(strange)
             recorder.start("covariates", f"values of '{name}' that no training image has count as not stated{seen}")
 

@@ -21,7 +21,7 @@ from citlr.data.preconditions import aside_covariates, note_marks, raw_counts, r
 from citlr.data.splits import assign_splits, read_split_names, require_disjoint
 from citlr.data.tables.bins import UNCLEAR, cut_bins, is_age, read_ages
 from citlr.data.tables.columns import pick_columns, wanted_columns
-from citlr.data.tables.levels import levels_of, listed, merge_covariate, name_levels
+from citlr.data.tables.levels import levels_of, merge_covariate, name_levels, with_counts
 from citlr.data.tables.numbers import asked_as_number, banded, is_number, note_codes, read_number, require_support
 from citlr.data.tables.spellings import is_stated
 from citlr.data.tables.vocabulary import OLDEST, Policy, raw_text
@@ -219,7 +219,7 @@ def _read_attributes(recorder: FlowRecorder, roles: _Roles, conflicts: Policy) -
         if number or name in roles.bins:
             stated = is_stated(recorder.frame[name])
             words = raw_text(recorder.frame[name])[~stated]
-            recorder.keep(stated, name, f"{name}: not stated{listed(words)}")
+            recorder.keep(stated, name, f"{name}: not stated{with_counts(words)}")
         if name in roles.bins:
             raw = recorder.frame[name]
             ages = is_age((name, column), raw)
@@ -241,7 +241,7 @@ def _read_age(recorder: FlowRecorder, roles: _Roles) -> None:
         return
     stated = is_stated(recorder.frame["age"])
     if not stated.all():
-        words = listed(raw_text(recorder.frame["age"])[~stated])
+        words = with_counts(raw_text(recorder.frame["age"])[~stated])
         recorder.start("covariates", f"'age' is a number: words count as not stated{words}")
     raw = recorder.frame["age"].where(stated)
     try:
@@ -265,7 +265,7 @@ def _read_covariates(recorder: FlowRecorder, roles: _Roles) -> None:
             recorder.frame[name] = steps.read_numbers(raw, source=roles.source)
             words = raw[recorder.frame[name].isna() & raw.notna()].astype(str)
             if len(words):
-                recorder.start("covariates", f"'{name}' is a number: words count as not stated{listed(words)}")
+                recorder.start("covariates", f"'{name}' is a number: words count as not stated{with_counts(words)}")
             merge_covariate(recorder, name)
             if is_number(recorder.frame[name]):
                 note_codes(recorder, name)

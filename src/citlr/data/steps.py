@@ -14,7 +14,7 @@ from citlr.data.flow import FlowRecorder
 from citlr.data.images import DICOM_SUFFIXES, PLAIN_SUFFIXES, is_dicom
 from citlr.data.pixels.source import inside
 from citlr.data.tables.columns import refuse_unsafe_paths, require_unique
-from citlr.data.tables.levels import MOST_VALUES, listed
+from citlr.data.tables.levels import MOST_VALUES, with_counts
 from citlr.data.tables.printable import require_exact, require_printable
 from citlr.data.tables.spellings import UNSTATED, VIEWS, fold, is_stated, require_one_spelling
 from citlr.data.tables.vocabulary import VIEW, raw_text
@@ -215,7 +215,7 @@ def apply_keep(recorder: FlowRecorder, keep: Mapping[str, Sequence[str] | str]) 
             named = f"{listed_few(strange)}, which {'is' if len(strange) == 1 else 'are'} to be kept"
             there = f"; there are {listed_few(values.dropna().unique())}" if len(known) <= MOST_VALUES else ""
             recorder.start(f"keep {column}", f"no row has the {column} {named}{there}")
-        seen = listed(values[~inside].fillna("(blank)"))
+        seen = with_counts(values[~inside].fillna("(blank)"))
         recorder.keep(inside, f"keep {column}", f"{column} is not {shortened(' or '.join(kept), 400)}{seen}")
 
 
@@ -239,9 +239,9 @@ def drop_lateral(recorder: FlowRecorder, root: Path) -> None:
     strange, lateral = side == "", side == "lateral"
     # Where no word is known, the column is not about what is lateral.
     if strange.any() and (side.isin(VIEWS.levels)).any():
-        reason = f"views in words that are not known are kept, also where they are lateral{listed(said[strange])}"
+        reason = f"views in words that are not known are kept, also where they are lateral{with_counts(said[strange])}"
         recorder.start("view", reason)
-    recorder.keep(~lateral, "view", f"lateral view{listed(view[lateral])}")
+    recorder.keep(~lateral, "view", f"lateral view{with_counts(view[lateral])}")
 
 
 def _stated_view(read: Callable[[Path], Any], root: Path, path: str) -> str | None:

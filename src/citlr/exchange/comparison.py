@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from citlr.audit.finished import Finished
-from citlr.audit.results.result import AuditResult, Estimate, TestRow, Verdict, plain
+from citlr.audit.results.result import AuditResult, Estimate, TestRow, Verdict
 from citlr.errors import InputError
 from citlr.invariance.effects.at_originals import at_originals
 from citlr.invariance.effects.clustered import recovered
@@ -20,6 +20,7 @@ from citlr.invariance.effects.estimates import outcome_values, psi_parts
 from citlr.invariance.effects.intervals import signed_interval
 from citlr.run.files import fingerprint
 from citlr.text import listed_few, shortened, visible
+from citlr.values import plain
 
 Floats = npt.NDArray[np.float64]
 
@@ -56,10 +57,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every difference to the first audit.
-
-    - `alpha`: Error rate of the interval of each difference, the first audit's; not adjusted for their number.
-    """
+    """All differences to the first audit; `alpha` is its error rate, of each interval, not adjusted for their count."""
 
     rows: tuple[Difference, ...]
     alpha: float

@@ -12,7 +12,7 @@ from citlr.audit import privacy
 from citlr.audit.chain import Chain
 from citlr.audit.finished import side_answered
 from citlr.audit.prediction import read_responses
-from citlr.audit.results.result import AuditResult, plain
+from citlr.audit.results.result import AuditResult
 from citlr.audit.stages import HANDED_ON, PAGE
 from citlr.config import ReportConfig
 from citlr.console import QUIET
@@ -27,6 +27,7 @@ from citlr.report.sections.subgroups import masked_parts
 from citlr.report.tables import safe_csv
 from citlr.run.files import write_json, write_text
 from citlr.run.folder import Run
+from citlr.values import plain
 
 
 def shareable(result: AuditResult, *, mask_below: int = 5) -> dict[str, Any]:

@@ -98,10 +98,7 @@ class EditingGenerator(CounterfactualGenerator, Protocol):
     def edit(
         self, images: Images, frame: pd.DataFrame, *, attribute: Names, levels: Levels, guidance: float | None = None
     ) -> Edit:
-        """Give the edits (n, len(levels), ...) to do(attribute = level); nothing at all under the own level.
-
-        Shapes: `images` (n, c, size, size) in [0, 1].
-        """
+        """Give the edits (n, len(levels), ...) of images (n, c, size, size) in [0, 1]; nothing under the own level."""
 
 
 # Images at a time. Always exactly this many (the last batch is filled up), as libraries choose other arithmetic for
@@ -131,10 +128,7 @@ def batch_at(begin: int, count: int, size: int) -> tuple[slice, list[int]]:
 
 
 def check_images(images: Images, size: int, channels: int = 1) -> None:
-    """Refuse what is no array of images of the generator's size and channels in [0, 1].
-
-    Shapes: `images` (n, channels, size, size).
-    """
+    """Refuse what is no array (n, channels, size, size) of the generator's images in [0, 1]."""
     if images.ndim != 4 or images.shape[1:] != (channels, size, size):
         raise InputError(f"Images have the shape {images.shape}; the generator needs (n, {channels}, {size}, {size}).")
     if len(images) and not (np.isfinite(images).all() and images.min() >= 0 and images.max() <= 1):

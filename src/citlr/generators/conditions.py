@@ -141,13 +141,11 @@ class Conditions:
         For attributes this is the dropout of classifier-free guidance. Held covariates are dropped a fifth as often: so
         that the code of a missing value is a trained one even where the training split misses none.
         """
-        changed = codes.clone()
+        changed, nothing = codes.clone(), self.nothing(1)
         for variable in self.variables:
-            share = probability if variable in self.attributes else probability / 5
+            share, span = probability if variable in self.attributes else probability / 5, self.span(variable.name)
             gone = torch.rand(len(codes), generator=generator) < share
-            null = torch.zeros(variable.width)
-            null[-1] = 1.0
-            changed[gone, self.span(variable.name)] = null
+            changed[gone, span] = nothing[0, span]
         return changed
 
     def to_json(self) -> dict[str, Any]:

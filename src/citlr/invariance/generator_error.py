@@ -68,10 +68,7 @@ def contrast_error(
     threshold: float | Mapping[str, float],
     shared_seeds: bool = True,
 ) -> GeneratorError:
-    """Measure the error of one contrast.
-
-    Shapes: `contrast` (int, int).
-    """
+    """Measure the error of one contrast."""
     drawn, moved = responses.values[replicates.rows], replicates.values
     values = outcome_values(responses, outcome=outcome, threshold=threshold).mean(axis=2)
     settled = values

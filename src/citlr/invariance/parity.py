@@ -41,17 +41,11 @@ Bounded = Callable[[float], Estimate]
 
 
 @dataclass(frozen=True)
-class ParityResult:
-    """One association between the output and the attribute.
+class Found:
+    """What a test that is no part of a verdict found at one contrast, `(a, a')`.
 
-    - `method`: "demographic_parity", "equal_opportunity", "predictive_equality", "equalised_odds" or "auroc_gap".
-    - `contrast`: `(a, a')`; every difference is the value at a' minus the value at a.
-    - `statistic`, `pvalue`: t of the difference and its two-sided p in (0, 1].
-    - `estimate`, `low`, `high`: The difference with its interval, on the scale of the prediction, in [-1, 1].
-    - `n_images`, `n_patients`: What the numbers rest on: rows at one of the two levels, with an outcome where one is
-      needed.
-    - `note`: What a reader has to know: why p is 1, what was left out, which stratum speaks.
-    - `strata`: The parts of a combined result, one per outcome.
+    - `pvalue`: Two-sided p of the statistic, in (0, 1].
+    - `estimate`, `low`, `high`: A difference with its interval, on the scale of the prediction.
     """
 
     method: str
@@ -63,6 +57,20 @@ class ParityResult:
     high: float
     n_images: int
     n_patients: int
+
+
+@dataclass(frozen=True)
+class ParityResult(Found):
+    """One association between the output and the attribute.
+
+    - `method`: "demographic_parity", "equal_opportunity", "predictive_equality", "equalised_odds" or "auroc_gap".
+    - `statistic`, `estimate`: t of the difference, and the difference: the value at a' minus the value at a.
+    - `n_images`, `n_patients`: What the numbers rest on: rows at one of the two levels, with an outcome where one is
+      needed.
+    - `note`: What a reader has to know: why p is 1, what was left out, which stratum speaks.
+    - `strata`: The parts of a combined result, one per outcome.
+    """
+
     note: str = ""
     strata: tuple[ParityResult, ...] = ()
 
@@ -95,8 +103,6 @@ def equal_opportunity(
     """Compare the mean output among those with the finding: `E[Yhat | A=a', Y=1] - E[Yhat | A=a, Y=1]`.
 
     Of decisions, the gap of the true positive rates (Hardt et al. 2016), tested as in `demographic_parity`.
-
-    Shapes: `outcome` (n,).
     """
     return _within("equal_opportunity", _validate(prediction, level, patients, outcome, contrast), 1, alpha)
 

@@ -19,9 +19,9 @@ from citlr.invariance.randomization.groups import outcomes_within_draws, outcome
 from citlr.invariance.randomization.test import contrast_tests
 from citlr.invariance.records import psi_bound
 from citlr.invariance.responses import Responses
-from citlr.values import Flag, Number, Seed, Thresholds, Whole, checked, listed
+from citlr.values import Flag, Number, Seed, Thresholds, Whole, checked, ordered
 
-Pair = Annotated[tuple[Whole, Whole], BeforeValidator(listed)]
+Pair = Annotated[tuple[Whole, Whole], BeforeValidator(ordered)]
 
 
 @dataclass(frozen=True, eq=False)

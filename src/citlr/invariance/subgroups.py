@@ -15,6 +15,8 @@ from citlr.invariance.records import Estimate, SubgroupRow
 from citlr.invariance.responses import Responses
 
 MISSING = "missing"
+# Mean effect, psi and flip rate where there is one patient: the whole range.
+UNSAID = (Estimate(math.nan, -1.0, 1.0), Estimate(math.nan, 0.0, 1.0), Estimate(math.nan, 0.0, 1.0))
 
 
 def subgroup_effects(
@@ -73,40 +75,14 @@ def _effects(
     responses: Responses, subgroup: tuple[tuple[str, str], ...], rows: NDArray[np.intp], options: dict[str, Any]
 ) -> Iterator[SubgroupRow]:
     n_patients = int(pd.Series(responses.patients[rows]).nunique())
+    note = "" if n_patients > 1 else "one patient: nothing can be said of a population"
     for contrast in responses.contrasts:
-        if n_patients < 2:
-            yield from _unsaid(responses, subgroup, contrast, len(rows))
-            continue
-        own = options | {"parts": tuple(part[rows] for part in options["parts"][contrast])}
-        effects = contrast_effects(responses.take(rows), contrast=contrast, **own)
-        for k, label in enumerate(responses.labels):
-            yield SubgroupRow(
-                attribute=responses.attribute,
-                subgroup=subgroup,
-                contrast=effects.contrast,
-                label=label,
-                n_images=len(rows),
-                n_patients=n_patients,
-                mean_effect=effects.mean_effect.at(k),
-                psi=effects.psi.at(k),
-                flip_rate=effects.flip_rate.at(k),
-            )
-
-
-def _unsaid(
-    responses: Responses, subgroup: tuple[tuple[str, str], ...], contrast: tuple[int, int], n_images: int
-) -> Iterator[SubgroupRow]:
-    whole = Estimate(math.nan, 0.0, 1.0)
-    for label in responses.labels:
-        yield SubgroupRow(
-            attribute=responses.attribute,
-            subgroup=subgroup,
-            contrast=(responses.levels[contrast[0]], responses.levels[contrast[1]]),
-            label=label,
-            n_images=n_images,
-            n_patients=1,
-            mean_effect=Estimate(math.nan, -1.0, 1.0),
-            psi=whole,
-            flip_rate=whole,
-            note="one patient: nothing can be said of a population",
-        )
+        names = (responses.levels[contrast[0]], responses.levels[contrast[1]])
+        measured = [UNSAID] * len(responses.labels)
+        if n_patients > 1:
+            own = options | {"parts": tuple(part[rows] for part in options["parts"][contrast])}
+            found = contrast_effects(responses.take(rows), contrast=contrast, **own)
+            places = range(len(responses.labels))
+            measured = [(found.mean_effect.at(k), found.psi.at(k), found.flip_rate.at(k)) for k in places]
+        for label, effects in zip(responses.labels, measured, strict=True):
+            yield SubgroupRow(responses.attribute, subgroup, names, label, len(rows), n_patients, *effects, note=note)

@@ -4,7 +4,8 @@ import csv
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +29,25 @@ def save_state(file: Path, tensors: Mapping[str, Tensor], head: Any) -> None:
 
 def load_head(file: Path) -> dict[str, Any]:
     """Read the JSON head alone, an empty one where there is none; errors as of `load_state`."""
-    try:
-        with safe_open(file, framework="pt") as content:
-            head: dict[str, Any] = json.loads((content.metadata() or {}).get("head", "{}"))
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise StateError(f"{file} is damaged ({error}); remove it and train that part again.") from error
+    with _opened(file) as content:
+        head: dict[str, Any] = json.loads((content.metadata() or {}).get("head", "{}"))
     return head
 
 
 def load_state(file: Path) -> tuple[dict[str, Tensor], Any]:
     """Read what `save_state` wrote: the tensors, on the CPU, and the head."""
+    with _opened(file) as content:
+        tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - not a mapping
+        return tensors, json.loads((content.metadata() or {})["head"])
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
     try:
         with safe_open(file, framework="pt") as content:
-            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - not a mapping
-            head = json.loads((content.metadata() or {})["head"])
+            yield content
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
         raise StateError(f"{file} is damaged ({error}); remove it and train that part again.") from error
-    return tensors, head
 
 
 def weights_fingerprint(modules: Mapping[str, nn.Module], head: Any) -> str:

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from citlr.console import Narrator
-from citlr.learning.loop import finish, make_step, run
+from citlr.learning.loop import VALIDATION, finish, make_step, run
 from citlr.learning.loop import validate as validate_plan
 from citlr.learning.plan import Budget, Learner, Progress, TrainingPlan
+from citlr.learning.store import spans
 from citlr.learning.trainer import Trainer
 from citlr.randomness import hashed_seed
 
@@ -83,6 +84,14 @@ class Session:
             patience=self.patience,
             checkpoint_minutes=self.checkpoint_minutes,
         )
+
+    def mean_of(self, loss: Callable[[slice], float], n: int, batch: int) -> Callable[[], float]:
+        """Give what validates a part: the mean of a loss over the first of n rows, a batch at a time."""
+
+        def validate() -> float:
+            return float(np.mean(self.trainer.each(loss, spans(min(n, VALIDATION), batch))))
+
+        return validate
 
     def train(
         self,

@@ -124,6 +124,16 @@ class Stream:
         return values if self.change is None else self.change(values, chosen)
 
 
+def by_codes(change: Callable[[Tensor, Tensor], Tensor], codes: Tensor, device: torch.device) -> Change:
+    """Give the change of rows whose codes (n, width) are these, on a device."""
+
+    @torch.no_grad()
+    def changed(values: Tensor, rows: Chosen) -> Tensor:
+        return change(values.to(device), codes[rows])
+
+    return changed
+
+
 def stored(
     file: Path | None, shape: tuple[int, ...], parts: Callable[[], Iterator[tuple[slice, Any]]], *, dtype: str
 ) -> Rows:

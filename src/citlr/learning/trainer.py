@@ -75,10 +75,7 @@ class Trainer:
         return slice(self.fabric.global_rank, None, self.fabric.world_size)
 
     def whole(self, n: int, *, seed: int, part: str, step: int, batch_size: int) -> npt.NDArray[np.int64]:
-        """Rows of the whole batch, of all processes: what is drawn for it belongs to its rows, not to a process.
-
-        Shapes: gives (batch_size,).
-        """
+        """Rows (batch_size,) of the whole batch: what is drawn for it belongs to its rows, not to a process."""
         if batch_size % self.fabric.world_size:
             raise InputError(
                 f"A batch of {batch_size} images (training of the {part}) cannot be shared equally by "

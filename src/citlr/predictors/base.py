@@ -3,7 +3,7 @@
 import platform
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -132,10 +132,7 @@ class BatchedPredictor(ABC):
         return f"sha256:{digest_of_json({'kind': type(self).__name__, 'content': content, **declared})}"
 
     def predict(self, images: NDArray[np.float32], *, tick: Ticker = silent) -> NDArray[np.float64]:
-        """Give the probability of every label for every image.
-
-        Shapes: `images` (n, c, H, W); gives (n, n_labels).
-        """
+        """Give the probability (n, n_labels) of every label for every image (n, c, H, W)."""
         raw = self.outputs(images, tick=tick)
         columns = self.output.indices(self.labels, raw.shape[1], self.name)
         values = raw[:, columns]
@@ -193,6 +190,14 @@ class BatchedPredictor(ABC):
         """Keep the number of images that a graph takes at a time, where it takes one only."""
         if isinstance(size, int) and size > 0:
             self._fixed = self.batch_size = size
+
+
+def ask_network(network: torch.nn.Module, batch: torch.Tensor) -> Any:
+    """Ask a network of torch; of what transformers gives, the logits."""
+    # picks of kernels that vary from run to run would break "same seed, same bits" on a GPU
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        given = network(batch)
+    return given if isinstance(given, torch.Tensor | Mapping) else getattr(given, "logits", given)
 
 
 def _made_again(again: Callable[[], BatchedPredictor], fingerprint: str, answers: Answers | None) -> Predictor:

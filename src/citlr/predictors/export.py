@@ -60,9 +60,7 @@ def export_torchscript(module: torch.nn.Module, path: str | os.PathLike[str], ca
         # through memory: written to a path, the archive would hold that file's name, and two runs would differ
         archive = io.BytesIO()
         torch.jit.save(traced, archive, _extra_files={CARD: json.dumps(card)})
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(archive.getvalue())
-    return _compare(still, Path(path), card)
+    return _written(archive, path, still, card)
 
 
 def export_program(module: torch.nn.Module, path: str | os.PathLike[str], card: Card) -> float:
@@ -78,9 +76,7 @@ def export_program(module: torch.nn.Module, path: str | os.PathLike[str], card: 
             node.meta.pop("stack_trace", None)  # the paths of this machine
     archive = io.BytesIO()
     torch.export.save(program, archive, extra_files={CARD: json.dumps(card)})
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(archive.getvalue())
-    return _compare(still, Path(path), card)
+    return _written(archive, path, still, card)
 
 
 def export_onnx(module: torch.nn.Module, path: str | os.PathLike[str], card: Card) -> float:
@@ -108,6 +104,12 @@ def export_onnx(module: torch.nn.Module, path: str | os.PathLike[str], card: Car
     program.model.metadata_props[CARD] = json.dumps(card)
     with atomic_write(path) as temporary:
         program.save(str(temporary), external_data=False)
+    return _compare(still, Path(path), card)
+
+
+def _written(archive: io.BytesIO, path: str | os.PathLike[str], still: torch.nn.Module, card: Card) -> float:
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(archive.getvalue())
     return _compare(still, Path(path), card)
 
 

@@ -175,9 +175,7 @@ def _softmax(output: OutputSpec | None) -> str:
 
 def _log_softmax(raw: Matrix) -> bool:
     """Whether every row is the logarithms of probabilities that sum to 1; one row could be so by chance."""
-    if len(raw) < 2 or raw.shape[1] < 2 or raw.max() > ROUNDING:
-        return False
-    return bool(np.abs(np.exp(raw).sum(axis=1) - 1.0).max() <= _SUM_ROUNDING)
+    return bool(raw.max() <= ROUNDING) and _sums_to_one(np.exp(raw))
 
 
 def _sums_to_one(raw: Matrix) -> bool:
@@ -188,10 +186,7 @@ def _sums_to_one(raw: Matrix) -> bool:
 
 
 def require_declared(raw: Matrix, output: OutputSpec, model: str) -> None:
-    """Raise `InputError` where the numbers cannot be the logits that they were declared to be.
-
-    Shapes: `raw` (n, n_outputs).
-    """
+    """Raise `InputError` where the numbers (n, n_outputs) cannot be the logits that they were declared to be."""
     if output.kind != "logit":
         return
     if output.activation == "softmax" and raw.shape[1] == 1:

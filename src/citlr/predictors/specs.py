@@ -125,6 +125,17 @@ class InputSpec(_Declared, InputConfig):
             raise InputError(f"input.size is {shown(size)}; give one number of pixels, or height and width.")
         super().__init__(**settings)
 
+    @classmethod
+    def of_axes(cls, shape: Sequence[Any], **settings: Any) -> Self | None:
+        """Read size, channels and layout off the four axes of a graph's input; None where none has 1 or 3 channels."""
+        last = shape[3] in (1, 3) and shape[1] not in (1, 3)
+        channels, sides = (shape[3], shape[1:3]) if last else (shape[1], shape[2:4])
+        if channels not in (1, 3):
+            return None
+        size = tuple(sides) if all(isinstance(side, int) for side in sides) else None
+        layout = "channels_last" if last else "channels_first"
+        return cls(size=size, channels=int(channels), layout=layout, **settings)
+
     @property
     def shape(self) -> tuple[int, ...]:
         """(height, width), or an empty tuple where the size is left as it comes."""

@@ -6,24 +6,16 @@ from collections.abc import Callable, Iterable, Sequence
 from citlr.audit.privacy import without_paths
 from citlr.audit.results.curves import largest_change
 from citlr.audit.results.result import AuditResult, Estimate
-from citlr.checks import Check, Checks, failed
+from citlr.checks import Checks, failed
 from citlr.report import numerals, tables, wording
 from citlr.report.charts.geometry import contrast_text
 from citlr.report.sections import accuracy as report_accuracy
 from citlr.report.sections import provenance as report_provenance
 from citlr.report.sections.controls import limit_of_detection
-from citlr.text import markdown, visible
+from citlr.text import joined, markdown, markdown_table, visible
 from citlr.version import __version__
 
 _OUTCOMES = {True: "passed", False: "**failed**", None: "**waived**"}
-
-
-def listed(checks: Iterable[Check], *, kind: str) -> list[str]:
-    """Write checks as a list in Markdown, without the paths of this machine."""
-    return [
-        f"- {kind} {markdown(check.name)}: {_OUTCOMES[check.passed]}. {markdown(without_paths(check.text))}"
-        for check in checks
-    ]
 
 
 def grid(checks: Iterable[Checks], head: Sequence[str], about: Callable[[Checks], tuple[str, ...]]) -> list[str]:
@@ -50,7 +42,7 @@ def model_card(
     result: AuditResult, *, intended_use: str = "", attribute_definition: str = "", mask_below: int = 5
 ) -> str:
     """Write what a reader of a model card has to know, with its grounds and limits."""
-    attribute = wording.join(wording.attributes(result), "or") or "the attribute"
+    attribute = joined(wording.attributes(result), "or") or "the attribute"
     safe = markdown
     lines = [
         f"## Counterfactual invariance: does the output depend on {safe(attribute)}?",
@@ -87,7 +79,7 @@ def _test_set(result: AuditResult) -> list[str]:
     if not result.tests:
         return []
     images, patients = (max(getattr(row, name) for row in result.tests) for name in ("n_images", "n_patients"))
-    margins = wording.join(dict.fromkeys(numerals.margin(row.margin) for row in result.tests))
+    margins = joined(dict.fromkeys(numerals.margin(row.margin) for row in result.tests))
     count = numerals.count
     return [f"Test set: {count(images)} images of {count(patients)} patients; margin {margins}.", ""]
 
@@ -96,25 +88,27 @@ def _effects(result: AuditResult) -> list[str]:
     if not result.tests:
         return []
     head = ["label", "redrawn as", "verdict", "psi", "mean effect", "adjusted p"]
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    rows = []
     for row in result.tests:
         cells = [row.label, contrast_text(row.contrast), row.verdict, _interval(row.psi), _interval(row.mean_effect)]
         adjusted = numerals.pvalue(row.pvalue_adjusted) if numerals.is_number(row.pvalue_adjusted) else "n/a"
-        lines.append(f"| {' | '.join(markdown(cell) for cell in [*cells, adjusted])} |")
-    return [*lines, "", f"Intervals: {wording.level_percent(result.alpha)}, clustered by patient.", ""]
+        rows.append([*cells, adjusted])
+    intervals = f"Intervals: {wording.level_percent(result.alpha)}, clustered by patient."
+    return [markdown_table(head, rows), "", intervals, ""]
 
 
 def _doses(result: AuditResult) -> list[str]:
     if not len(result.dose_response):
         return []
-    lines = ["### Dose-response", "", "| label | outcome | redrawn at | mean | change from the lowest value |"]
-    lines += ["|" + "---|" * 5]
-    for curve in result.dose_response:
-        for one in curve.points:
-            cells = [curve.label, curve.outcome, one.level, numerals.percent(one.output), _interval(one.change)]
-            lines.append(f"| {' | '.join(markdown(cell) for cell in cells)} |")
+    rows = [
+        [curve.label, curve.outcome, one.level, numerals.percent(one.output), _interval(one.change)]
+        for curve in result.dose_response
+        for one in curve.points
+    ]
+    table = markdown_table(["label", "outcome", "redrawn at", "mean", "change from the lowest value"], rows)
     said = [markdown(largest_change(one)) for one in result.dose_response if one.outcome == result.tests[0].outcome]
-    return [*lines, "", "Bands hold for all values at once, and the largest change for all pairs.", "", *said, ""]
+    bands = "Bands hold for all values at once, and the largest change for all pairs."
+    return ["### Dose-response", "", table, "", bands, "", *said, ""]
 
 
 def _accuracy(result: AuditResult, below: int) -> list[str]:
@@ -124,12 +118,9 @@ def _accuracy(result: AuditResult, below: int) -> list[str]:
         return [*lines, report_accuracy.MISSING, ""]
     if accuracy.groups:
         head, *rows = report_accuracy.card_rows(accuracy)
-        lines += [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-        lines += [f"| {' | '.join(markdown(cell) for cell in row)} |" for row in rows]
-        lines += [
-            "",
-            f"On the images as they came; {wording.level_percent(result.alpha)} intervals, clustered by patient.",
-        ]
+        confidence = wording.level_percent(result.alpha)
+        lines += [markdown_table(head, rows), ""]
+        lines += [f"On the images as they came; {confidence} intervals, clustered by patient."]
     return [*lines, *(markdown(note) for note in accuracy.notes), ""]
 
 
@@ -143,4 +134,8 @@ def _interval(estimate: Estimate) -> str:
 def _gates(result: AuditResult) -> list[str]:
     if not result.quality.gates:
         return ["- No gate was set: the verdicts assume a faithful generator."]
-    return listed(result.quality.gates, kind="Gate")
+    return [
+        # Without the paths of this machine.
+        f"- Gate {markdown(gate.name)}: {_OUTCOMES[gate.passed]}. {markdown(without_paths(gate.text))}"
+        for gate in result.quality.gates
+    ]

@@ -1,13 +1,17 @@
 """What an audit says beside its numbers: plain language for a clinician, and what published guidance asks for."""
 
+import csv
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, cast
 
 from citlr.audit.results.result import AuditResult, TestRow
 from citlr.checks import failed
 from citlr.report import numerals
 from citlr.report.numerals import is_number
-from citlr.report.wording import attributes, join, weightiest
+from citlr.report.wording import attributes, weightiest
+from citlr.text import joined
 
 _SHOWN = 3  # labels that a sentence names before it counts them
 # Share of images below which "in 100 images" says nothing.
@@ -35,7 +39,7 @@ def plain_words(result: AuditResult) -> Plain | None:
     rows = weightiest(result)
     if not rows:
         return None
-    attribute = join(attributes(result), "or")
+    attribute = joined(attributes(result), "or")
     asked = f"Does {result.model} answer differently when only the {attribute} that an image shows is changed?"
     people = f"{numerals.count(max(row.n_patients for row in rows))} patients"
     of = {verdict: [row for row in rows if row.verdict == verdict] for verdict in ("dependence", "equivalent")}
@@ -66,7 +70,7 @@ def plain_words(result: AuditResult) -> Plain | None:
             f"If you use the answer on {_labels(unsettled)}, treat the question as open.",
             f"That {attribute} makes no difference, or that it makes one.",
         )
-    margins = join(sorted({numerals.margin(row.margin) for row in rows}))
+    margins = joined(sorted({numerals.margin(row.margin) for row in rows}))
     return Plain(
         asked,
         f"No: for {_labels(rows)}, changing {attribute} makes no difference above {margins}, {_BEYOND}.",
@@ -97,12 +101,12 @@ def _changes(dependent: list[TestRow]) -> str:
 
 
 def _recorded(rows: list[TestRow]) -> str:
-    return f"Patients recorded as {join(dict.fromkeys(level for row in rows for level in row.contrast), 'or')}"
+    return f"Patients recorded as {joined(dict.fromkeys(level for row in rows for level in row.contrast), 'or')}"
 
 
 def _labels(rows: list[TestRow]) -> str:
     names = list(dict.fromkeys(row.label for row in rows))
-    return join(names) if len(names) <= _SHOWN else f"{len(names)} findings"
+    return joined(names) if len(names) <= _SHOWN else f"{len(names)} findings"
 
 
 Answer = Literal["yes", "in part", "no"]
@@ -124,155 +128,21 @@ class Item:
     of_accuracy: tuple[Answer, str, str] | None = None
 
 
-FDA = "FDA, transparency for ML-enabled devices (2024)"
-AI_ACT = "EU AI Act (2024/1689)"
-STANDING = "STANDING Together (2024)"
-TRIPOD = "TRIPOD+AI (2024)"
-CLAIM = "CLAIM (2024 update)"
-
-ITEMS: tuple[Item, ...] = (
-    Item(
-        FDA,
-        "Performance, bias and how it is managed",
-        "How the device behaves in the groups it is meant for, and how bias was looked for",
-        "in part",
-        "effects",
-        "dependence on one attribute; accuracy by group was not measured in this audit",
-        ("yes", "accuracy", "accuracy by group, beside the dependence on one attribute (effects)"),
-    ),
-    Item(
-        FDA,
-        "Limits and gaps in the evidence",
-        "Known limits, failure modes and people the data leave out",
-        "yes",
-        "limits",
-        "",
-    ),
-    Item(
-        AI_ACT,
-        "Art. 10(2)(f)",
-        "Examination for biases that affect health, safety or fundamental rights",
-        "in part",
-        "effects",
-        "of the model’s output, not of the provider’s training data",
-    ),
-    Item(
-        AI_ACT,
-        "Art. 10(2)(g)",
-        "Measures that detect, prevent and mitigate such biases",
-        "in part",
-        "verdict",
-        "detection only",
-    ),
-    Item(AI_ACT, "Art. 10(2)(h)", "Gaps and shortcomings of the data", "in part", "cohort", "of the audit’s data only"),
-    Item(
-        AI_ACT,
-        "Art. 10(3)",
-        "Data representative of the people the system is for",
-        "in part",
-        "cohort",
-        "counts are given; the intended population is for the provider to set beside them",
-    ),
-    Item(
-        FDA,
-        "Intended use and users",
-        "What the device is for, for whom, and in which population",
-        "in part",
-        "question",
-        "quoted where report.intended_use declares it; an audit cannot find it out",
-    ),
-    Item(
-        AI_ACT,
-        "Art. 15(1) and (3)",
-        "Accuracy and robustness, and their metrics declared",
-        "no",
-        "accuracy",
-        "accuracy was not measured in this audit: no recorded findings to compare with",
-        ("in part", "accuracy", "accuracy on this cohort, by group; robustness to other changes is not measured"),
-    ),
-    Item(
-        STANDING,
-        "Dataset documentation",
-        "Who is in the data, who is missing, and where attributes come from",
-        "in part",
-        "cohort",
-        "counts, exclusions and missing values; how attributes were recorded is in the source’s own documentation",
-    ),
-    Item(
-        STANDING,
-        "Dataset use",
-        "Evaluate across the groups that matter, with uncertainty, and report limits",
-        "yes",
-        "effects",
-        "",
-    ),
-    Item(
-        STANDING,
-        "Dataset use",
-        "Intersections of attributes",
-        "in part",
-        "subgroups",
-        "recorded level by covariate by age, two at a time; one attribute is redrawn at a time",
-    ),
-    Item(
-        STANDING,
-        "Dataset documentation",
-        "How attributes were defined, by whom they were recorded, and how values were grouped",
-        "in part",
-        "attribute",
-        "levels, counts and grouping are shown; who recorded them is quoted where the auditor declares it",
-    ),
-    Item(
-        TRIPOD, "Item 8a and 9a", "Definition of outcome and predictors", "no", "question", "see the model’s own report"
-    ),
-    Item(
-        TRIPOD, "Item 10", "Sample size and its justification", "yes", "effects", "smallest detectable effect per label"
-    ),
-    Item(TRIPOD, "Item 11", "Handling of missing data", "yes", "cohort", ""),
-    Item(TRIPOD, "Item 14", "How fairness was addressed, and why so", "yes", "question", ""),
-    Item(TRIPOD, "Items 20a and 20b", "Flow and characteristics of participants", "yes", "cohort", ""),
-    Item(
-        TRIPOD,
-        "Item 23a",
-        "Performance with intervals, also in key subgroups",
-        "in part",
-        "subgroups",
-        "effects of the attribute per subgroup, with intervals; accuracy was not measured in this audit",
-        ("yes", "accuracy", "discrimination, operating point and calibration by group, with intervals by patient"),
-    ),
-    Item(TRIPOD, "Item 26", "Limitations", "yes", "limits", ""),
-    Item(
-        CLAIM,
-        "Study design and intended use",
-        "What the model is for, and the study’s aim",
-        "in part",
-        "question",
-        "the aim of the audit; the intended use is quoted where it is declared",
-    ),
-    Item(CLAIM, "Data", "Sources, selection, partitions and their level", "yes", "cohort", "split by patient"),
-    Item(CLAIM, "Evaluation", "Statistical measures of significance and uncertainty", "yes", "effects", ""),
-    Item(
-        CLAIM,
-        "Evaluation",
-        "Robustness or sensitivity analysis",
-        "in part",
-        "controls",
-        "negative and positive controls",
-    ),
-    Item(CLAIM, "Results", "Analysis of failures", "no", "limits", "single cases are not read"),
-    Item(CLAIM, "Other information", "What is needed to reproduce the result", "yes", "provenance", ""),
-)
+@cache
+def _requests() -> tuple[Item, ...]:
+    """Read what is asked for, and what is answered: a line each of `requests.csv`."""
+    with (Path(__file__).parent / "templates" / "requests.csv").open(encoding="utf-8", newline="") as table:
+        _, *rows = csv.reader(table)
+    return tuple(Item(*cast(Any, (*row[:6], tuple(row[6:]) if row[6] else None))) for row in rows)
 
 
 def items(*, accuracy: bool) -> tuple[Item, ...]:
     """Return every request with the answer of an audit in which accuracy by group was measured, or was not."""
-    if not accuracy:
-        return ITEMS
-    return tuple(one if one.of_accuracy is None else replace(one, **_answered(one.of_accuracy)) for one in ITEMS)
-
-
-def _answered(of_accuracy: tuple[Answer, str, str]) -> dict[str, Any]:
-    return dict(zip(("answer", "anchor", "remark"), of_accuracy, strict=True))
+    found = []
+    for one in _requests():
+        answer, anchor, remark = (accuracy and one.of_accuracy) or (one.answer, one.anchor, one.remark)
+        found.append(replace(one, answer=answer, anchor=anchor, remark=remark))
+    return tuple(found)
 
 
 def by_section(*, accuracy: bool) -> dict[str, tuple[Item, ...]]:

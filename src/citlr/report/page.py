@@ -32,7 +32,7 @@ from citlr.report.sections import provenance as report_provenance
 from citlr.report.sections import quality as report_quality
 from citlr.report.sections import subgroups as report_subgroups
 from citlr.run.files import write_text
-from citlr.text import listed, visible
+from citlr.text import joined, listed, visible
 from citlr.version import __version__
 
 # The templates of the page in their order, and what the contents call the sections of each, by id. A section that its
@@ -134,7 +134,7 @@ def render(
         "script": table_script(),
         "script_hash": script_hash(),
         "question": wording.question(result),
-        "attribute": wording.join(wording.attributes(result)) or "the attribute",
+        "attribute": joined(wording.attributes(result)) or "the attribute",
         "confidence": wording.level_percent(result.alpha),
         "headline": wording.headline(result),
         "plain": plain_words(result),
@@ -223,12 +223,12 @@ def _facts(result: AuditResult) -> tuple[tuple[str, str], ...]:
     images, patients = max(row.n_images for row in tests), max(row.n_patients for row in tests)
     return (
         ("Model", result.model),
-        ("Attribute", f"{wording.join(wording.attributes(result))}: {listed(levels)}"),
+        ("Attribute", f"{joined(wording.attributes(result))}: {listed(levels)}"),
         ("Labels", str(len(labels))),
         ("Test set", f"{numerals.count(images)} images, {numerals.count(patients)} patients"),
         ("Redrawn", _draws(tests)),
-        ("Outcome", wording.join(dict.fromkeys(row.outcome for row in tests))),
-        ("Margin", wording.join(dict.fromkeys(numerals.margin(row.margin) for row in tests))),
+        ("Outcome", joined(dict.fromkeys(row.outcome for row in tests))),
+        ("Margin", joined(dict.fromkeys(numerals.margin(row.margin) for row in tests))),
         (
             "Error rate",
             f"{numerals.margin(result.alpha)}: dependence by Holm over {len(tests)} "

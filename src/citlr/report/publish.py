@@ -31,6 +31,7 @@ from citlr.run.engines import Engine
 from citlr.run.files import digest_or_missing, fingerprint, write_json, write_text
 from citlr.run.folder import Run
 from citlr.run.stage import Stage
+from citlr.text import joined
 from citlr.version import __version__
 
 
@@ -73,7 +74,7 @@ def render_fleet(results: Mapping[str, AuditResult], links: Mapping[str, str]) -
         "fleet.html.j2",
         version=__version__,
         style=stylesheet(),
-        attribute=wording.join(attributes, "or") or "the attribute",
+        attribute=joined(attributes, "or") or "the attribute",
         entries=entries,
         table=table,
     )

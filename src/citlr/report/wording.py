@@ -1,6 +1,5 @@
 """The verdict in plain words: one headline for the audit, one sentence for every label."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from citlr.audit.results.records import About
@@ -8,7 +7,7 @@ from citlr.audit.results.result import SEVERITY, AuditResult, Estimate, Gate, Te
 from citlr.checks import failed
 from citlr.report import numerals
 from citlr.report.numerals import NARROW, is_number, percent, points
-from citlr.text import listed
+from citlr.text import joined
 
 TITLES: dict[Verdict, str] = {
     "dependence": "Dependence",
@@ -26,16 +25,6 @@ class Finding:
     verdict: Verdict
     sentence: str
     rest: str
-
-
-def join(names: Iterable[str], last: str = "and") -> str:
-    """Join names as a sentence does.
-
-    >>> join(["a", "b", "c"]), join(["a"])
-    ('a, b and c', 'a')
-    """
-    every = list(names)
-    return f"{listed(every[:-1])} {last} {every[-1]}" if len(every) > 1 else "".join(every)
 
 
 def level_percent(alpha: float) -> str:
@@ -57,7 +46,7 @@ def interval(estimate: Estimate, alpha: float) -> str:
 
 def question(result: AuditResult) -> str:
     """Ask the audit's question."""
-    return f"Does {result.model} depend on {join(attributes(result), 'or') or 'the attribute'}?"
+    return f"Does {result.model} depend on {joined(attributes(result), 'or') or 'the attribute'}?"
 
 
 def headline(result: AuditResult) -> str:
@@ -65,7 +54,7 @@ def headline(result: AuditResult) -> str:
     findings = weightiest(result)
     total = len(findings)
     dependent = [row for row in findings if row.verdict == "dependence"]
-    attribute = join(attributes(result)) or "the attribute"
+    attribute = joined(attributes(result)) or "the attribute"
     if not result.tests:
         return "No test was run, so there is no verdict."
     if result.verdict == "dependence":
@@ -73,11 +62,11 @@ def headline(result: AuditResult) -> str:
         return f"Yes. For {of}, the model’s {_outcome(dependent)} depends on {attribute} beyond the rest of the image."
     if result.verdict == "equivalent":
         margins = sorted({row.margin for row in result.tests})
-        within = join(numerals.margin(margin) for margin in margins)
+        within = joined(numerals.margin(margin) for margin in margins)
         return f"No, within the margin of {within}: the effect of {attribute} is shown to be smaller than that."
     failing = failed(result.quality.gates)
     if failing:
-        names = join(gate.name for gate in failing)
+        names = joined(gate.name for gate in failing)
         gates = f"the gate “{names}”" if len(failing) == 1 else f"{len(failing)} gates ({names})"
         return f"No verdict: {_who(failing)} failed {gates}, so {_what(failing)} cannot carry a conclusion."
     settled = sum(row.verdict == "equivalent" for row in findings)
@@ -134,7 +123,7 @@ def _rest(rows: list[TestRow]) -> str:
     counts = {verdict: sum(row.verdict == verdict for row in others) for verdict in reversed(SEVERITY)}
     parts = [f"{number} {verdict}" for verdict, number in counts.items() if number]
     which = "The other contrast is" if len(others) == 1 else f"The other {len(others)} contrasts:"
-    return f"{which} {others[0].verdict}." if len(others) == 1 else f"{which} {join(parts)}."
+    return f"{which} {others[0].verdict}." if len(others) == 1 else f"{which} {joined(parts)}."
 
 
 def _sentence(row: TestRow, failing: tuple[Gate, ...], alpha: float, *, again: bool) -> str:
@@ -157,7 +146,7 @@ def _sentence(row: TestRow, failing: tuple[Gate, ...], alpha: float, *, again: b
 
 def _gates(failing: tuple[Gate, ...], *, again: bool) -> str:
     """Name the failed gates, and say what was measured where it is one."""
-    names = join(f"“{gate.name}”" for gate in failing)
+    names = joined(f"“{gate.name}”" for gate in failing)
     if len(failing) > 1:
         return f"{_who(failing)} failed the gates {names}"
     why = "" if again else failing[0].text.rstrip(". ")
@@ -240,7 +229,7 @@ def _why_open(row: TestRow, alpha: float) -> str:
         if beyond
     ]
     intervals = "the intervals of {} reach" if len(reaches) > 1 else "the interval of {} reaches"
-    why = f"{intervals.format(join(reaches))} the margin of {margin}" if reaches else row.reason.rstrip(". ")
+    why = f"{intervals.format(joined(reaches))} the margin of {margin}" if reaches else row.reason.rstrip(". ")
     why = why or f"equivalence within {margin} is not shown"
     if is_number(row.detectable_effect):
         return f"{why}, and a psi under {percent(row.detectable_effect)} could have been missed"

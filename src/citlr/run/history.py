@@ -15,10 +15,7 @@ _DIGEST = re.compile(r"\b[0-9a-f]{32,64}\b")
 
 
 class History:
-    """A list of changes in a JSON file.
-
-    - `file`: Not there before the first verdict.
-    """
+    """A list of changes in a JSON file, which is not there before the first verdict."""
 
     def __init__(self, file: Path) -> None:
         self.file = file

@@ -5,6 +5,7 @@ import platform
 import re
 import shutil
 import sys
+import tempfile
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -49,10 +50,7 @@ _NEEDED = re.compile(r"^([A-Za-z0-9._-]+).*;.*\bextra\s*==\s*['\"]([\w-]+)['\"]"
 
 @dataclass(frozen=True)
 class Device:
-    """A device that networks can run on.
-
-    - `memory_gb`: All of its memory, in 10^9 bytes; None where nobody says.
-    """
+    """A device that networks can run on; `memory_gb` is all of its memory, 10^9 bytes, None where nobody says."""
 
     kind: str
     name: str
@@ -122,7 +120,7 @@ def examine() -> Machine:
         processors=processors(),
         threads=torch.get_num_threads(),
         variables={name: os.environ.get(name) for name in VARIABLES},
-        free_disk_gb={"here": free_gb(Path()), "for temporary files": free_gb(Path(_temporary()))},
+        free_disk_gb={"here": free_gb(Path()), "for temporary files": free_gb(Path(tempfile.gettempdir()))},
         extras=extras(),
     )
 
@@ -170,9 +168,3 @@ def _installed(package: str) -> bool:
     except metadata.PackageNotFoundError:
         return find_spec(package.replace("-", "_")) is not None
     return True
-
-
-def _temporary() -> str:
-    import tempfile
-
-    return tempfile.gettempdir()

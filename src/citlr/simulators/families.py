@@ -251,17 +251,8 @@ def subgroup(share: float, effect: float, *, images_per_patient: int = 1) -> Res
         pair = np.concatenate([low, low + effect * hit], axis=1)
         return _paired_coin(rng, pair, draws, 0.5)
 
-    return ResponseFamily(
-        f"{share:.0%} of patients",
-        "decision",
-        True,
-        False,
-        2,
-        images_per_patient,
-        draw,
-        share * effect**2,
-        share * effect,
-    )
+    name, psi = f"{share:.0%} of patients", share * effect**2
+    return ResponseFamily(name, "decision", True, False, 2, images_per_patient, draw, psi, share * effect)
 
 
 def graded(size: float, *, images_per_patient: int = 1) -> ResponseFamily:
@@ -278,9 +269,8 @@ def graded(size: float, *, images_per_patient: int = 1) -> ResponseFamily:
         noise = 0.05 * rng.uniform(-1, 1, (n, 2, draws, reps))
         return np.asarray(np.concatenate([base, base + rise], axis=1) + noise)
 
-    return ResponseFamily(
-        "graded probability", "probability", True, False, 2, images_per_patient, draw, 4 * size**2 / 3, size
-    )
+    psi = 4 * size**2 / 3
+    return ResponseFamily("graded probability", "probability", True, False, 2, images_per_patient, draw, psi, size)
 
 
 def _per_patient(rng: np.random.Generator, m: Floats, images_per_patient: int) -> Floats:

@@ -132,10 +132,7 @@ class TabularWorld:
         return self.intervene(sample, 1 - sample.attribute)
 
     def counterfactuals(self, z: Floats, *, draws: int, seed: int, shared_noise: bool = True) -> Floats:
-        """Draw each unit afresh under both levels: the world's own equations as the generator.
-
-        Shapes: `z` (n, k); gives (n, 2, draws, k).
-        """
+        """Draw units `z` (n, k) afresh under both levels, by the world's own equations: (n, 2, draws, k)."""
         if draws < 1:
             raise InputError(f"At least one draw per level is needed, found draws = {draws}.")
         rng = np.random.default_rng([self.seed, seed, 1])
@@ -220,10 +217,7 @@ def tabular_truth(outputs: Floats) -> TabularTruth:
 
 
 def expected_counterfactual_accuracy(factual: Floats, counterfactual: Floats) -> float:
-    """ECA: share of decisions kept when the level is redrawn uniformly from both, the factual one among them.
-
-    Shapes: `factual, counterfactual` (n,).
-    """
+    """ECA: share of decisions (n,) kept when the level is redrawn uniformly from both, the factual one among them."""
     return float(1 - np.mean(factual != counterfactual) / 2)
 
 

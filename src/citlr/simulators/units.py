@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from citlr.data.cohort import Cohort
 from citlr.data.images import encode_png
 from citlr.data.reading import read_cohort
+from citlr.errors import InputError, require_known
 from citlr.run.files import atomic_write
 
 
@@ -19,6 +21,10 @@ class WorldUnits(ABC):
     """Units whose counterfactuals are exact: a `PhantomSample` or a `SemiRealSample`."""
 
     table: ClassVar[str]
+    # Two sentences: units of another number than levels, and a level that there is not.
+    counted: ClassVar[str] = "units"
+    unknown: ClassVar[str] = "'{level}' is no level of {attribute}"
+    world: Any
 
     if TYPE_CHECKING:  # a field of some, made by others
 
@@ -45,13 +51,47 @@ class WorldUnits(ABC):
         position = {name: row for row, name in enumerate(self.frame["image_id"])}
         return self.take([position[name] for name in image_ids])
 
-    @abstractmethod
     def do(self, level: str | Sequence[str]) -> Self:
-        """Return the same units with the attribute set: to one level, or to one level per unit."""
+        """Return the same units with the attribute set: to one level, or to one level per unit.
 
-    @abstractmethod
+        >>> from citlr.simulators.phantom.world import PhantomWorld
+        >>> sample = PhantomWorld(size=32).sample(2, seed=1)
+        >>> back = sample.do("male").do(list(sample.frame["sex"]))
+        >>> bool((back.images() == sample.images()).all())
+        True
+        """
+        names = [level] * len(self) if isinstance(level, str) else list(level)
+        if len(names) != len(self):
+            raise InputError(
+                f"{len(names)} levels were given for {len(self)} {self.counted}; give one, or one for each."
+            )
+        levels = self.world.levels
+        for name in set(names):
+            require_known(name, levels, self.unknown.format(attribute=self.world.attribute, level=name))
+        index = np.array([levels.index(name) for name in names], dtype=np.intp)
+        return replace(self, level=index)  # type: ignore[type-var]  # all units are records
+
     def images(self, rows: ArrayLike | None = None, *, digital: bool = True) -> NDArray[np.float32]:
-        """Give images (n, 1, size, size) in [0, 1]: rounded to 256 grey values as files are, or continuous."""
+        """Render images.
+
+        Parameters
+        ----------
+        rows : array-like or None
+            Positions or mask; all when None.
+        digital : bool
+            Rounded to 256 grey values (as the PNG files are, bit for bit), or continuous.
+
+        Returns
+        -------
+        ndarray of shape (n, 1, size, size)
+            Float32 in [0, 1].
+        """
+        chosen = self if rows is None else self.take(rows)
+        out = np.empty((len(chosen), 1, self.world.size, self.world.size), dtype=np.float32)
+        images = (image for block in chosen._blocks(digital=digital) for image in block)
+        for place, image in enumerate(images):
+            out[place, 0] = image
+        return out
 
     def counterfactual(
         self, level: str | Sequence[str], rows: ArrayLike | None = None, *, digital: bool = True

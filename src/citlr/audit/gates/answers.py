@@ -9,7 +9,7 @@ from citlr.audit.measures.unexplained import FINER, LOST
 from citlr.audit.results.records import Agreement, Gate, Unexplained
 from citlr.config import GateConfig
 from citlr.invariance.records import Estimate, TestRow
-from citlr.text import as_set, beside
+from citlr.text import as_set, beside, listed_few
 
 if TYPE_CHECKING:
     from citlr.audit.gates.evidence import Answers
@@ -129,9 +129,10 @@ def _of_difference(found: Unexplained, row: TestRow, name: str) -> Gate:
     passed = not contradicted and not open_still and (not found.beyond or row.verdict == "dependence")
     within = beside(100 * reach, 100 * most, 1)
     among = f" {found.where}" if found.where and found.where not in (LOST, FINER) else ""
+    given = listed_few([f"'{name}'" for name in found.given], 6)
     difference = (
         f"the outputs of '{second}' differ from those of '{first}' by {_points(found.difference)} points"
-        f"{f', given {_listed(found.given)}' if found.given else ''}; redrawing moves them by "
+        f"{f', given {given}' if found.given else ''}; redrawing moves them by "
         f"{100 * row.mean_effect.estimate:+.1f} and leaves {_points(found.rest)}"
         + ("" if found.lost is None else f", and null interventions lose {_points(found.lost)} of their probabilities")
         + ("" if found.finer is None else f"; {_points(found.finer)} of them rest on detail finer than its pixels")
@@ -179,8 +180,3 @@ def _contradicted(difference: Estimate, row: TestRow) -> bool:
 def _points(estimate: Estimate) -> str:
     value, low, high = (100 * one for one in (estimate.estimate, estimate.low, estimate.high))
     return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = [f"'{name}'" for name in names[:6]]
-    return ", ".join(shown) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

@@ -39,10 +39,7 @@ def measure_carried(
     hold: Sequence[str],
     size: int,
 ) -> Carried:
-    """Measure the share of each level.
-
-    Shapes: `real` (n, levels), `redrawn` (n, levels, draws, levels), `recorded` (n,).
-    """
+    """Measure the share of each level: `real` (n, levels), `redrawn` (n, levels, draws, levels), `recorded` (n,)."""
     held, clusters = coded(frame, hold), Clusters.of(frame["patient_id"])
     shares, unread = {}, []
     for level, name in enumerate(levels):

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from citlr.audit.results.records import CurvePoint
 from citlr.invariance.records import Estimate
+from citlr.text import joined
 
 Floats = npt.NDArray[np.float64]
 # Standard errors from an estimate to its bound: that the curve rises is asked in one direction, at 5 %.
@@ -85,22 +86,22 @@ def foretell(points: Sequence[CurvePoint], limit: float) -> str:
     short = [level for level, share in points[-1].shares.items() if share.estimate < limit]
     lines = {level: line for level in short if (line := _line(points, level)) is not None}
     if len(lines) < len(short):
-        who = _listed([f"'{level}'" for level in short if level not in lines])
+        who = joined(f"'{level}'" for level in short if level not in lines)
         return f"How the share carried of {who} grows with the training images is not known."
     if not short:
         return f"The {points[-1].images:,} training images at hand carry {limit:.0%} in every level."
-    sizes = _listed([f"{one.images:,}" for one in points]) + " training images"
+    sizes = joined(f"{one.images:,}" for one in points) + " training images"
     # A generator that leaves out what it is not sure of draws nothing until it has enough: that is no flat curve.
     nothing = [f"'{level}'" for level in short if not _shown(points, level)]
     if nothing:
         return (
-            f"Nothing of {_listed(nothing)} is carried beyond its error at {sizes}: from that nobody can tell how many "
+            f"Nothing of {joined(nothing)} is carried beyond its error at {sizes}: from that nobody can tell how many "
             "would do."
         )
     flat = [f"'{level}'" for level, line in lines.items() if not line.rises]
     if flat:
         return (
-            f"The share carried of {_listed(flat)} at {sizes} does not rise beyond its error: more images of this kind "
+            f"The share carried of {joined(flat)} at {sizes} does not rise beyond its error: more images of this kind "
             "do not show to help."
         )
     reached = {level: line.reach(limit, points[-1].images) for level, line in lines.items()}
@@ -133,7 +134,3 @@ def _round(images: float) -> str:
     """Write a number of images with two digits that count."""
     step = 10 ** max(int(np.floor(np.log10(images))) - 1, 0)
     return f"{round(images / step) * step:,}"
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join([*([", ".join(words[:-1])] if len(words) > 1 else []), words[-1]])

@@ -220,7 +220,7 @@ def assess_faithfulness(
     lost = counterfactuals.main.not_placed()
     return Faithfulness(
         replace(
-            _quality(report, repeated, lefts[plan.size], hold),
+            quality_of(report, repeated, lefts[plan.size], hold),
             not_placed=None if lost is None else len(lost),
             misfiled=None if strangers is None else len(strangers),
         ),
@@ -251,7 +251,7 @@ def _with_null(report: QualityReport, counterfactuals: Counterfactuals) -> Quali
     return replace(report, composition=change, similarity=alike)
 
 
-def _quality(report: QualityReport, repeated: Mapping[int, Cycle], left: Left | None, hold: Sequence[str]) -> Quality:
+def quality_of(report: QualityReport, repeated: Mapping[int, Cycle], left: Left | None, hold: Sequence[str]) -> Quality:
     """Put what was measured into the record of an audit; null interventions in a row stand in for one of a number."""
     return Quality(
         left=left,

@@ -78,10 +78,7 @@ def recorded_index(column: pd.Series, levels: Sequence[str]) -> npt.NDArray[np.i
 def read_quality(
     meter: QualityMeter, pictures: Pictures, described: npt.NDArray[np.bool_], narrator: Narrator, engine: Engine
 ) -> None:
-    """Have a meter take in every shard, in order, whatever the order in which they are read.
-
-    Shapes: `described` (n,), see `QualityMeter.read`.
-    """
+    """Have a meter take in every shard, in order, however they are read; `described` (n,) as of `QualityMeter.read`."""
     plan, shared = pictures.part.plan, (meter, pictures, described)
     for found in in_order(_read_shard, shared, plan, narrator.progress("quality", len(pictures.part)), engine):
         meter.take(found)

@@ -63,7 +63,10 @@ class Retraining:
                     folder = directory / str(len(part))
                     rows.add(self._row(part, eyes, folder))
                     shutil.rmtree(folder)
-        return {eye.size: tuple(_point(row, eye.size) for row in rows.lines) for eye in eyes}
+        return {
+            size: tuple(curve_point({**row, "shares": row["shares"][str(size)]}) for row in rows.lines)
+            for size in (eye.size for eye in eyes)
+        }
 
     def _row(self, part: Cohort, eyes: Sequence[Probes], folder: Path) -> Row:
         """Train on a part, redraw the test images once, and read what they carry."""
@@ -110,10 +113,6 @@ def parts_of(
 def curve_point(content: Row) -> CurvePoint:
     """Read a point of a curve back from JSON."""
     return CurvePoint(content["images"], {level: Estimate(**share) for level, share in content["shares"].items()})
-
-
-def _point(row: Row, size: int) -> CurvePoint:
-    return curve_point({"images": row["images"], "shares": row["shares"][str(size)]})
 
 
 def _require_same_values(whole: Conditions, part: Cohort, asked: str, seed: int) -> None:

@@ -112,9 +112,10 @@ def fly(chain: Chain, *, write_page: WritePage, seconds: float, narrator: Narrat
     splits, test = (sample.part("train"), sample.part("validation")), sample.part("test")
     hold = held(chain.run, sample)
     generator = _untrained(chain, hold)
+    quality = quality_settings_of(config.gates, config.quality, hold, chain.sizes.values(), config.seed)
     pilot = Pilot(
         {"train": len(splits[0]), "validation": len(splits[1]), "test": len(test)},
-        {}, {}, {}, {}, generator, request, quality_settings_of(config, hold, tuple(chain.sizes.values())), write_page,
+        {}, {}, {}, {}, generator, request, quality, write_page,
     )  # fmt: skip
     if gpu:
         torch.cuda.reset_peak_memory_stats()

@@ -104,10 +104,8 @@ def _settings(pilot: Pilot, config: AuditConfig) -> dict[str, object]:
     if isinstance(pilot.generator, LearntGenerator):
         own = pilot.generator.config
         found |= {"preset": own.preset, "device": str(pilot.generator.device)}
-        widths = {
-            name: value for name, value in own.to_json().items() if name.endswith("channels") and name != "phi_channels"
-        }
-        found |= {name: value for name, value in widths.items() if name != "critic_channels"}
+        widths = {name: value for name, value in own.to_json().items() if name.endswith("channels")}
+        found |= {name: value for name, value in widths.items() if name not in ("phi_channels", "critic_channels")}
         found |= {name: f"{pace.steps} steps of {pace.batch}" for name, pace in pilot.paces.items()}
     return found
 

@@ -152,21 +152,11 @@ class _Redrawing:
         """Give edits (n, levels, 1, ...) where the generator gives them, or pictures."""
         generator, request, part = self.generator, self.request, self.cohort.take(np.arange(rows.start, rows.stop))
         images = part.pixels(size=generator.size)
+        asked: dict[str, Any] = {"attribute": self.attribute, "levels": self.levels, "guidance": request.guidance}
         if isinstance(generator, EditingGenerator):
-            edits = generator.edit(
-                images, part.frame, attribute=self.attribute, levels=self.levels, guidance=request.guidance
-            )
-            return edits[:, :, None]
-        return generator.generate(
-            images,
-            part.frame,
-            attribute=self.attribute,
-            levels=self.levels,
-            draws=request.draws,
-            seed=request.seed,
-            guidance=request.guidance,
-            shared_seeds=request.shared_seeds,
-        )
+            return generator.edit(images, part.frame, **asked)[:, :, None]
+        noise: dict[str, Any] = {name: getattr(request, name) for name in ("draws", "seed", "shared_seeds")}
+        return generator.generate(images, part.frame, **asked, **noise)
 
 
 def choose_levels(generator: CounterfactualGenerator, attribute: str, levels: Sequence[str] | None) -> tuple[str, ...]:

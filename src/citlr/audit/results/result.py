@@ -20,18 +20,14 @@ from citlr.audit.results.curves import DoseCurves, largest_change
 from citlr.audit.results.records import (
     WITHHELD,
     Accuracy,
-    Agreement,
     BaselineRow,
     Carried,
     CohortSummary,
     Controls,
-    CurvePoint,
     Gate,
     Placebo,
     PlantedBias,
     Quality,
-    Regeneration,
-    Unexplained,
 )
 from citlr.checks import failed
 from citlr.errors import InputError
@@ -49,7 +45,7 @@ from citlr.invariance.records import (
 )
 from citlr.run.files import write_json
 from citlr.text import beside, listed, shortened, shown, visible
-from citlr.values import said
+from citlr.values import plain, said
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,13 +56,11 @@ __all__ = [
     "SCHEMA",
     "SEVERITY",
     "Accuracy",
-    "Agreement",
     "AuditResult",
     "BaselineRow",
     "Carried",
     "CohortSummary",
     "Controls",
-    "CurvePoint",
     "DoseCurves",
     "Estimate",
     "Gate",
@@ -74,12 +68,9 @@ __all__ = [
     "Placebo",
     "PlantedBias",
     "Quality",
-    "Regeneration",
     "SubgroupRow",
     "TestRow",
-    "Unexplained",
     "Verdict",
-    "plain",
     "read_result",
     "worst",
 ]
@@ -337,17 +328,6 @@ def _contradiction(result: AuditResult) -> str:
 @cache
 def _as_result() -> TypeAdapter[AuditResult]:
     return TypeAdapter(AuditResult)
-
-
-def plain(value: Any) -> Any:
-    """Replace tuples by lists and numbers that are not finite by None, so that the JSON is JSON."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def _flat(row: TestRow) -> dict[str, Any]:

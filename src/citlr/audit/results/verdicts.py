@@ -190,7 +190,7 @@ def summarise(cohort: Cohort, attribute: str) -> CohortSummary:
         .assign(attribute=attribute, label="", value="all")
     )
     table = pd.concat([everyone[counts.columns], counts], ignore_index=True)
-    cells = tuple({str(name): _native(value) for name, value in row.items()} for row in table.to_dict("records"))
+    cells = tuple({str(name): value for name, value in row.items()} for row in table.to_dict("records"))
     # Names of excluded images stay in the cohort's own file: an audit is made to be handed on.
     flow = tuple({key: value for key, value in asdict(step).items() if key != "names"} for step in cohort.flow)
     raw = tuple(asdict(one) for one in cohort.raw if one.attribute == attribute and one.images_before >= RARE)
@@ -205,10 +205,6 @@ def _aligned(
         return None
     position = {name: row for row, name in enumerate(counterfactuals.main.plan.image_ids)}
     return detector[[position[str(unit)] for unit in responses.units]].astype(np.float64)
-
-
-def _native(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
 
 
 # A variable with more values describes single patients rather than groups.

@@ -1,6 +1,5 @@
 """What goes with an attribute, as tables: one frozen record per association."""
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -8,6 +7,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from citlr.text import markdown_table
+from citlr.values import plain
 
 Unit = Literal["image", "patient"]
 Kind = Literal["label", "missing", "view"]
@@ -94,9 +94,7 @@ class Description:
 
     def to_dict(self) -> dict[str, Any]:
         """Give JSON content; NaN becomes null."""
-        content = {"schema": SCHEMA, **asdict(self)}
-        plain: dict[str, Any] = json.loads(json.dumps(_without_nan(content)))
-        return plain
+        return {"schema": SCHEMA, **plain(asdict(self))}
 
     def __str__(self) -> str:
         """Write Markdown tables."""
@@ -133,11 +131,3 @@ def _cells(one: Association) -> str:
 
 def _p(one: Association) -> str:
     return f"10^{one.log10_pvalue:.0f}" if one.log10_pvalue < -12 else f"{one.pvalue:.3g}"
-
-
-def _without_nan(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {key: _without_nan(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_without_nan(value) for value in content]
-    return None if isinstance(content, float) and math.isnan(content) else content

@@ -42,23 +42,27 @@ def as_rgb(image: Image.Image, name: str, *, deep: bool) -> tuple[Image.Image, t
         raise InputError(
             f"{name} is in {image.mode}, not in RGB: write it as 8-bit RGB with the profile it was made for."
         )
-    remarks: tuple[Remark, ...] = ()
-    if image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info:
-        layered = image.convert("RGBA")
-        if is_transparent(image):
-            remarks = (Remark.TRANSPARENT,)
-        ground = Image.new("RGBA", layered.size, (0, 0, 0, 255))
-        image = Image.alpha_composite(ground, layered)
-    elif image.mode in ("L", "1"):
-        remarks = (Remark.GREY,)
-    return image.convert("RGB"), remarks
+    laid = on_black(image)
+    said = {Remark.TRANSPARENT: is_transparent(image), Remark.GREY: laid.mode in ("L", "1")}
+    return laid.convert("RGB"), tuple(remark for remark, holds in said.items() if holds)
+
+
+def on_black(image: Image.Image) -> Image.Image:
+    """Lay a picture on a black ground, if it has a transparency at all."""
+    if not _has_transparency(image):
+        return image
+    layered = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layered.size, (0, 0, 0, 255)), layered)
 
 
 def is_transparent(image: Image.Image) -> bool:
     """Say whether a picture lets the ground show through anywhere."""
-    if image.mode not in ("LA", "RGBA", "PA") and "transparency" not in image.info:
-        return False
-    return bool(np.asarray(image.convert("RGBA").getchannel("A")).min(initial=255) < 255)
+    shows = _has_transparency(image)
+    return shows and bool(np.asarray(image.convert("RGBA").getchannel("A")).min(initial=255) < 255)
+
+
+def _has_transparency(image: Image.Image) -> bool:
+    return image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info
 
 
 def luminance(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -34,10 +34,7 @@ def is_plain_gray(head: bytes, *, max_pixels: int) -> bool:
 
 
 def decode_plain_gray(content: bytes, *, max_pixels: int) -> npt.NDArray[np.uint8] | None:
-    """Decode a plain 8-bit grey PNG; None when it is another file, has a fault, or the decoder is not installed.
-
-    Shapes: gives (H, W).
-    """
+    """Decode a plain 8-bit grey PNG (H, W); None of another file, one with a fault, or without the decoder."""
     if not is_plain_gray(content[:HEAD], max_pixels=max_pixels) or not _pixels_follow(content):
         return None
     decode = _decoder()

@@ -228,10 +228,7 @@ def content_key(plan: dict[str, Any], tables: Sequence[pd.DataFrame]) -> str:
 
 @dataclass(frozen=True)
 class OpenCache:
-    """A whole cache: its pixels, and one row per image that says what it was made of.
-
-    - `rows`: `image_id`, `path`, `fault` (empty where the image was read), and the stamp.
-    """
+    """A whole cache: its pixels, and what each was made of: image_id, path, fault (empty where it was read), stamp."""
 
     pixels: CachePixels
     rows: pd.DataFrame

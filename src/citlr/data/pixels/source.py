@@ -39,10 +39,7 @@ class PixelSource(Protocol):
 
 @dataclass(frozen=True)
 class FolderPixels:
-    """Image files below one folder.
-
-    - `white`: The value of 16-bit images that is white.
-    """
+    """Image files below one folder; `white` is the value of 16-bit images that is white."""
 
     root: Path
     white: int = WHITE

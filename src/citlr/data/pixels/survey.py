@@ -43,10 +43,7 @@ class Look:
 
 
 class Survey:
-    """The looks at a set of files, taken together.
-
-    - `scaled`: Whether 16-bit images are to be scaled by what the whole set needs.
-    """
+    """The looks at a set of files, taken together; `scaled`: 16-bit images are scaled by what the whole set needs."""
 
     def __init__(self, looks: Sequence[Look], *, scaled: bool) -> None:
         self.looks = looks

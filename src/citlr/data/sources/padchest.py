@@ -51,7 +51,8 @@ def prepare_padchest(
     allow = study.allow_unknown
     add_sex(frame, study, source=file.name)
     frame["view"] = translate(frame["view"], VIEW, source=file.name, what="projection", allow_unknown=allow)
-    frame["age"] = _ages(frame, file, study)
+    age = years_of(frame["date"], source=file.name) - years_of(frame["birth"], source=file.name)
+    frame["age"] = read_age(age.where(age >= 0).rename("age"), source=file.name, cap=study.age_cap)
     source = Source(NAME, folder, ("sex", "age_group"), ("sex",))
     recorder = begin(frame, study, source, table=file.name)
     recorder.keep(recorder.frame["patient_id"] != "", "patient", "no patient")
@@ -68,11 +69,6 @@ def _paths(frame: pd.DataFrame, root: Path) -> pd.Series:
         if any(kind_of_path(root / path) == "a file" for path in paths.head(50) if ".." not in path):
             return paths
     return numbered
-
-
-def _ages(frame: pd.DataFrame, file: Path, study: Study) -> pd.Series:
-    age = years_of(frame["date"], source=file.name) - years_of(frame["birth"], source=file.name)
-    return read_age(age.where(age >= 0).rename("age"), source=file.name, cap=study.age_cap)
 
 
 def _add_findings(recorder: FlowRecorder, study: Study, file: Path) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from citlr.data.splits import assign_splits, require_disjoint
 from citlr.data.steps import Blank, read_labels, require_levels, require_own_files
 from citlr.data.tables.bins import cut_bins
 from citlr.data.tables.columns import refuse_unsafe_paths, require_unique
-from citlr.data.tables.levels import listed
+from citlr.data.tables.levels import with_counts
 from citlr.data.tables.printable import require_exact
 from citlr.data.tables.vocabulary import FRONTAL, RACES, SEX, STUDY_RACES, UNKNOWN, Policy, raw_text, resolve, translate
 from citlr.errors import InputError, require_known
@@ -237,7 +237,7 @@ def _keep_views(recorder: FlowRecorder, study: Study) -> None:
         return
     view = recorder.frame["view"]
     frontal = view.isin(FRONTAL)
-    recorder.keep(frontal, "view", f"not a frontal view{listed(view[~frontal])}")
+    recorder.keep(frontal, "view", f"not a frontal view{with_counts(view[~frontal])}")
 
 
 def _keep_ages(recorder: FlowRecorder, study: Study, attributes: Sequence[str]) -> None:
@@ -259,12 +259,12 @@ def _keep_known(recorder: FlowRecorder, name: str, study: Study) -> None:
         (UNKNOWN, "not stated"),
     ):
         hit = values == bad
-        recorder.keep(~hit, name, f"{name}: {why}{listed(raw_text(recorder.frame[column])[hit])}")
+        recorder.keep(~hit, name, f"{name}: {why}{with_counts(raw_text(recorder.frame[column])[hit])}")
         values = recorder.frame[name]
     if name == "race":
         outside = ~values.isin(study.races)
         raw = raw_text(recorder.frame[column])[outside]
-        recorder.keep(~outside, name, f"race is not {', '.join(study.races)}{listed(raw)}")
+        recorder.keep(~outside, name, f"race is not {', '.join(study.races)}{with_counts(raw)}")
 
 
 def _split(recorder: FlowRecorder, study: Study, source: Source, attribute: str) -> None:

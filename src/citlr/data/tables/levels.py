@@ -77,7 +77,7 @@ def name_levels(
     _note_spellings(recorder, attribute, names, counts)
     if levels is None and UNKNOWN in names.values():
         stated = recorder.frame[attribute] != UNKNOWN
-        recorder.keep(stated, attribute, f"{attribute}: not stated{listed(raw[~stated])}")
+        recorder.keep(stated, attribute, f"{attribute}: not stated{with_counts(raw[~stated])}")
         written = written[stated.to_numpy()]
     # Before conflicts are resolved: the level of a patient may be another than that of his row.
     named = dict(zip(written, recorder.frame[attribute], strict=True))
@@ -222,7 +222,9 @@ def resolve_patients(recorder: FlowRecorder, attribute: str, policy: Policy) -> 
         .groupby("patient_id")[attribute]
         .agg(lambda levels: " / ".join(sorted(set(levels.astype(str)))))
     )
-    reason = f"{attribute}: the records of the patient disagree{listed(frame.loc[conflicting, 'patient_id'].map(seen))}"
+    reason = (
+        f"{attribute}: the records of the patient disagree{with_counts(frame.loc[conflicting, 'patient_id'].map(seen))}"
+    )
     patients = frame["patient_id"].nunique()
     if policy == "drop" and len(seen) > MAX_UNMATCHED * patients:
         raise InputError(
@@ -266,7 +268,7 @@ def merge_covariate(recorder: FlowRecorder, name: str) -> None:
     _note_spellings(recorder, name, names, counts)
 
 
-def listed(raw: pd.Series) -> str:
+def with_counts(raw: pd.Series) -> str:
     """Give raw values with their counts in parentheses, as the reasons of the flow end."""
     counts = raw.replace("", "(blank)").value_counts()
     return f" ({', '.join(f'{value}: {count}' for value, count in counts.head(40).items())})" if len(counts) else ""

@@ -19,7 +19,7 @@ from citlr.generators.published.disentangle import Disentangler
 from citlr.generators.published.game import Game, choose_strength, estimate_information, train_disentangler
 from citlr.learning import store
 from citlr.learning.session import Session
-from citlr.learning.store import Change, Chosen, Dataset, Rows, Stream, spans
+from citlr.learning.store import Dataset, Rows, Stream, by_codes, spans
 
 SPLITS = ("train", "validation")
 # Images that the information in latents as encoded is estimated on.
@@ -145,14 +145,8 @@ class Fitting:
 
     def _changed(self, z: list[Rows], change: Callable[[Tensor, Tensor], Tensor]) -> list[Stream]:
         """Give the latents of both splits, which have their own codes, changed as they are read."""
-        return [Stream(rows, self._change(codes, change)) for rows, codes in zip(z, self.prepared.codes, strict=True)]
-
-    def _change(self, codes: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Change:
-        @torch.no_grad()
-        def changed(values: Tensor, rows: Chosen) -> Tensor:
-            return change(values.to(self.sampler.device), codes[rows])
-
-        return changed
+        pairs = zip(z, self.prepared.codes, strict=True)
+        return [Stream(rows, by_codes(change, codes, self.sampler.device)) for rows, codes in pairs]
 
     def _guidance(self) -> float:
         chosen = self.config.sampling.guidance

@@ -196,10 +196,7 @@ class RoundTrip:
 
 @torch.no_grad()
 def round_trip(sampler: Sampler, images: Images, frame: pd.DataFrame) -> RoundTrip:
-    """Invert images by fixed-point iteration and sample them again by DDIM, under their factual condition.
-
-    Shapes: `images` (n, 1, size, size) in [0, 1].
-    """
+    """Invert images (n, c, s, s) by fixed-point iteration, and sample them by DDIM under their factual condition."""
     check_images(images, sampler.config.size, sampler.config.image_channels)
     codes, process = sampler.conditions.encode(frame), sampler.process
     request = Request(("placebo",), (), abduction="inversion")

@@ -80,10 +80,7 @@ class Autoencoder(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Give mean and standard deviation of the posterior, not standardised.
-
-        Shapes: `images` (n, channels, s, s); gives (n, c, s/f, s/f).
-        """
+        """Give mean and deviation (n, c, s/f, s/f) of the posterior of images (n, channels, s, s), not standardised."""
         stacked = functional.pixel_unshuffle(images * 2 - 1, self.patch) if self.patch > 1 else images * 2 - 1
         mean, deviation = self.net.encode(stacked.contiguous(memory_format=torch.channels_last))
         return (mean if self.down is None else mean + self.down(images)), deviation
@@ -96,10 +93,7 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def start(self, images: Tensor) -> None:
-        """Set the shortcut to the principal components of the images' squares, and the networks beside it to zero.
-
-        Shapes: `images` (n, channels, s, s) in [0, 1].
-        """
+        """Set the shortcut to principal components of squares of images (n, channels, s, s), the rest to zero."""
         if self.down is None or self.up is None:
             return
         factor, channels = self.down.stride[0], images.shape[1]
@@ -146,10 +140,7 @@ class Autoencoder(nn.Module):
 
 
 def reconstruction_loss(output: Tensor, target: Tensor, *, scales: int = 3, structure: float = 0.1) -> Tensor:
-    """Mean absolute error and dissimilarity of structure, averaged over halved resolutions.
-
-    Shapes: `output, target` (n, channels, s, s).
-    """
+    """Mean absolute error and dissimilarity of structure of images (n, c, s, s), averaged over halved resolutions."""
     total = output.new_zeros(())
     for k in range(scales):
         if k:
@@ -223,10 +214,7 @@ class Denoiser(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, times: Tensor, codes: Tensor) -> Tensor:
-        """Run the network.
-
-        Shapes: `x` (n, c, h, w), `times` (n,), `codes` (n, width); gives (n, c, h, w).
-        """
+        """Run the network on `x` (n, c, h, w), `times` (n,) and `codes` (n, width)."""
         given = x
         if self.planes:
             planes = codes[:, :, None, None].expand(-1, -1, *x.shape[2:])

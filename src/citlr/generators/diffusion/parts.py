@@ -23,10 +23,7 @@ from citlr.learning.store import Dataset, Rows, Stream, spans, stored
 def train_autoencoder(
     session: Session, settings: AutoencoderSettings, model: Autoencoder, train: Dataset, validation: Dataset
 ) -> None:
-    """Train the autoencoder and standardise its latent by the training split.
-
-    The loss is `reconstruction_loss + kl_weight * kl_to_normal`.
-    """
+    """Train the autoencoder by `reconstruction_loss + kl_weight * kl_to_normal`, and standardise its latent."""
     device = session.device
     # The moving average begins with these weights.
     model.to(device).start(train.images(slice(0, VALIDATION)).to(device))
@@ -53,10 +50,7 @@ def train_autoencoder(
         images = validation.images(part).to(device)
         return float(reconstruction_loss(model.render(model.moments(images)[0]), images))
 
-    def validate() -> float:
-        parts = spans(min(len(validation), VALIDATION), settings.ae_batch)
-        return float(np.mean(session.trainer.each(validation_loss, parts)))
-
+    validate = session.mean_of(validation_loss, len(validation), settings.ae_batch)
     budget = session.budget(settings.ae_steps, batch=settings.ae_batch, rate=settings.ae_rate)
     session.train("autoencoder", {"autoencoder": learner}, update, budget, validate)
     _standardise(model, train, device)
@@ -79,10 +73,7 @@ def _standardise(model: Autoencoder, train: Dataset, device: torch.device) -> No
 
 @torch.no_grad()
 def latents(session: Session, model: Autoencoder, data: Dataset, *, name: str) -> Rows:
-    """Encode a split once, in half precision: what that rounds off is small beside the noise of a training step.
-
-    Shapes: gives (n, c, h, w).
-    """
+    """Encode a split once, (n, c, h, w), in half precision: what that rounds off is small beside a step's noise."""
 
     def encode(rows: slice) -> Rows:
         return model.encode(data.images(rows).to(session.device)).cpu().numpy()
@@ -99,11 +90,7 @@ def latents(session: Session, model: Autoencoder, data: Dataset, *, name: str) -
 
 @dataclass(frozen=True)
 class Encoded:
-    """A split as the denoiser sees it: latents, disentangled latents, codes.
-
-    - `z`, `hidden` (n, c, h, w): The latent, and what it is disentangled to.
-    - `codes` (n, width): See `Conditions.encode`.
-    """
+    """A split as the denoiser sees it: latents and disentangled latents (n, c, h, w), and codes (n, width)."""
 
     z: Stream
     hidden: Stream
@@ -155,9 +142,6 @@ def train_denoiser(
         times = process.times(len(rows), random)
         return float(loss(rows, validation, validation.codes[rows], eps, times))
 
-    def validate() -> float:
-        parts = spans(min(len(validation.z), VALIDATION), settings.denoiser_batch)
-        return float(np.mean(session.trainer.each(validation_loss, parts)))
-
+    validate = session.mean_of(validation_loss, len(validation.z), settings.denoiser_batch)
     budget = session.budget(settings.denoiser_steps, batch=settings.denoiser_batch, rate=settings.denoiser_rate)
     session.train("denoiser", {"denoiser": learner}, update, budget, validate)

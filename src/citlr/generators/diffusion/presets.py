@@ -20,11 +20,15 @@ SEEN = {"ae": (160_000, 3_200_000), "denoiser": (640_000, 6_400_000)}
 # (counted in the tests); a batch takes a quarter of a GPU's memory at most.
 BYTES_PER_PIXEL, BYTES_PER_POSITION, SHARE = 2400, 150_000, 0.25
 LARGEST_BATCH, BATCH_WITHOUT_GPU = 64, 16
+# How trainings of hours, and of days, are averaged, stopped and kept.
+HOURS = {"ema": 0.999, "patience": 4, "checkpoint_minutes": 10.0}
+DAYS = {"ema": 0.9999, "patience": 50, "checkpoint_minutes": 15.0}
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": SHORT,
     "laptop": {},
     # Our design at 128 to 256 pixels; what follows from the images and the device is in `workstation`.
     "workstation": {
+        **HOURS,
         "ae_blocks": 2,
         "ae_rate": 1e-3,
         "unet_attention": (False, True, True),
@@ -32,15 +36,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "head": 32,
         "context": 64,
         "denoiser_rate": 5e-4,
-        "ema": 0.999,
-        "patience": 4,
-        "checkpoint_minutes": 10.0,
         "follow": FOLLOWING,
     },
     # The publication's objective and sampling around the autoencoder and the budget of "tiny": for comparison.
     "published": {**PUBLISHED, **SHORT, "local": True, "shortcut": True},
     "paper": {
         **PUBLISHED,
+        **DAYS,
         "size": 256,
         "patch": 1,
         "ae_channels": (64, 128, 256, 512),
@@ -59,15 +61,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "denoiser_steps": 200_000,
         "denoiser_batch": 64,
         "denoiser_rate": 1e-4,
-        "ema": 0.9999,
         "phi_channels": (8, 16, 32, 64),
         "critic_channels": (64, 128, 256, 512),
         "phi_steps": 20_000,
         "phi_batch": 64,
         "phi_rate": 1e-4,
         "information_steps": 5_000,
-        "patience": 50,
-        "checkpoint_minutes": 15.0,
     },
 }
 

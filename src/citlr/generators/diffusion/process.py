@@ -48,8 +48,6 @@ class Process:
         """Draw training times: all of the table as published, else those of the grid, half of them its deepest.
 
         The first step of sampling is where the condition decides; the others refine.
-
-        Shapes: gives (n,).
         """
         if not self.restoring:
             return torch.randint(1, len(self.table), (n,), generator=random)
@@ -58,10 +56,7 @@ class Process:
         return torch.tensor(self.grid)[torch.where(first, len(self.grid) - 1, later)]
 
     def noised(self, z: Tensor, hidden: Tensor, eps: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Noise latents to times, and say what noise a denoiser is to predict there.
-
-        Shapes: `z, hidden, eps` (n, c, h, w), `times` (n,).
-        """
+        """Noise latents (n, c, h, w) to times (n,), and say what noise a denoiser is to predict there."""
         alpha = torch.from_numpy(self.table[times.cpu().numpy()]).to(z)[:, None, None, None]
         noise = eps + (hidden - z) / self.ratio if self.restoring else eps
         return diffuse(z, noise, alpha), noise, alpha

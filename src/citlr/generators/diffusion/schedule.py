@@ -21,10 +21,7 @@ NoiseModel = Callable[[Tensor, int], Tensor]
 
 
 def noise_table(timesteps: int, *, beta_start: float = 0.002, beta_end: float = 0.02) -> npt.NDArray[np.float64]:
-    """Share of signal variance left at every time: the square root of beta rises along a line ("scaled linear").
-
-    Shapes: gives (timesteps + 1,).
-    """
+    """Share of signal variance left at each time (timesteps + 1,): the root of beta rises linearly (scaled linear)."""
     betas = np.linspace(math.sqrt(beta_start), math.sqrt(beta_end), timesteps) ** 2
     return np.concatenate([[1.0], np.cumprod(1.0 - betas)])
 

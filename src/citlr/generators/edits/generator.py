@@ -182,10 +182,7 @@ class EditGenerator(Editing, LearntGenerator):
         return torch.cat(each, dim=1).to(self.device)
 
     def _edit(self, images: Tensor, change: Tensor, frame: Frame, extra: Tensor | float = 0.0) -> Tensor:
-        """Give edits of images by a change of codes (n, contrasts): displacement and what is added, (n, 2 + c, s, s).
-
-        `extra` (n, width) are coefficients besides.
-        """
+        """Give edits (n, 2 + c, s, s) by a change of codes (n, contrasts), and `extra` coefficients (n, width)."""
         added, displacement = self.family.split(images, change @ self.edits.coefficients + extra, frame)
         fine = {"atlas": self.edits.in_atlas, "film": self.edits.on_film}
         return torch.cat([displacement, added + placed(change, fine, frame.back)], dim=1)

@@ -36,10 +36,7 @@ class Aligned(nn.Module):
 
     @torch.no_grad()
     def fit(self, images: Tensor, codes: Tensor, *, seed: int, patients: npt.ArrayLike) -> Self:
-        """Estimate where the attribute acts, and the maps.
-
-        Shapes: `images` (n, c, s, s) at the middle, `codes` (n, width), `patients` (n,).
-        """
+        """Estimate where the attribute acts, and the maps, by images (n, c, s, s) at the middle and their codes."""
         pixels, codes = images.numpy(), self._near(codes)
         acts = find_support(pixels, codes, self.conditions, seed=seed, patients=patients)
         self.support.weights.copy_(acts)
@@ -73,10 +70,7 @@ class Aligned(nn.Module):
         return torch.where(moves, self._where() * (restored - images), 0.0)
 
     def errors(self, requested: Tensor, first: Tensor) -> Tensor:
-        """Give what replicates of a mean effect against the first level are off by: (replicates, n, c, s, s).
-
-        Shapes: `requested`, `first` (n, width).
-        """
+        """Give what replicates of effects from `first` to `requested` (n, width) are off by: (replicates, n, ...)."""
         return self._where() * (self.uncertainty.of(self._near(requested)) - self.uncertainty.of(self._near(first)))
 
     def _near(self, codes: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from citlr.generators.effects.joint import JointEffects
 from citlr.generators.effects.transport import Floats, level_covariances, move, plain_covariances, ways_to_barycentre
 from citlr.generators.variables import Variable
 from citlr.learning.scratch import ScratchRows, scratch_rows
-from citlr.learning.store import Change, Chosen, Dataset, Rows, sample_rows, spans
+from citlr.learning.store import Dataset, Rows, by_codes, sample_rows, spans
 from citlr.randomness import PLACEBO, hashed_seed
 
 Singles = npt.NDArray[np.float32]
@@ -231,10 +231,7 @@ class Alignment(nn.Module):
     def _fit_every_map(
         self, parts: ScratchRows, codes: Tensor, patients: Places, random: np.random.Generator
     ) -> dict[str, int]:
-        """Estimate the maps of all variables, one after the other.
-
-        Shapes: `parts` (n, components), `codes` (n, width), `patients` (n,).
-        """
+        """Estimate the maps of all variables, one after the other, by `parts` (n, components), codes (n, width)."""
         held, report = self._held(codes), {}
         for k, variable in self._mapped():
             own = codes[:, self.conditions.span(variable.name)].numpy()
@@ -283,15 +280,5 @@ def _padded(used: Tensor) -> int:
 
 def aligned(data: Dataset, alignment: Alignment, codes: Tensor) -> Dataset:
     """Give a split whose images are aligned as they are read, on the alignment's device; none of it is kept."""
-    return Dataset(data.cohort, data.pixels, f"-{alignment.mark()}", aligning(alignment, codes))
-
-
-def aligning(alignment: Alignment, codes: Tensor) -> Change:
-    """Give the change of rows of images or latents whose codes (n, width) are these."""
-
-    @torch.no_grad()
-    def change(values: Tensor, rows: Chosen) -> Tensor:
-        own: Tensor = alignment(values.to(alignment.centre.device), codes[rows])
-        return own
-
-    return change
+    change = by_codes(alignment, codes, alignment.centre.device)
+    return Dataset(data.cohort, data.pixels, f"-{alignment.mark()}", change)

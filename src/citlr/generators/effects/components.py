@@ -20,10 +20,7 @@ TINY = 1e-12
 def principal_components(
     pieces: Callable[[], Iterator[Singles]], *, width: int, count: int, random: np.random.Generator
 ) -> Singles:
-    """Find the first `count` principal components of centred rows, the widest first.
-
-    Shapes: `pieces` gives all rows anew, some (k, width) at a time; gives (width, count).
-    """
+    """Find the widest principal components (width, count) of centred rows; `pieces` gives them anew, (k, width)."""
     columns = min(count + SPARE, width)
     basis = random.standard_normal((width, columns), dtype=np.float32)
     for _ in range(POWERS):

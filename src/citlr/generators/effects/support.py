@@ -40,8 +40,6 @@ class Support(nn.Module):
         """Give the weights (1, 1, 1, s, s) of an intervention on these attributes together.
 
         The coin may act wherever any attribute may: its audit has to see what the generator invents there.
-
-        Shapes: gives (1, 1, 1, s, s).
         """
         rows = [k for k, variable in enumerate(self.variables) if variable.name in names]
         if not rows or PLACEBO in names:
@@ -70,7 +68,9 @@ def find_support(pixels: Rows, codes: Tensor, conditions: Conditions, *, seed: i
     held = np.concatenate(
         [np.ones((len(codes), 1)), codes[:, conditions.columns(conditions.held)].double().numpy()], axis=1
     )
-    basis = _basis(held)
+    # An orthonormal basis of what is held.
+    u, s, _ = decomposed(held)
+    basis = u[:, s > 1e-8 * s[0]]
     number, _ = by_patient(np.asarray(patients)[rows])
     maps = []
     for variable in conditions.acting:
@@ -82,12 +82,6 @@ def find_support(pixels: Rows, codes: Tensor, conditions: Conditions, *, seed: i
         else:
             maps.append(np.zeros((pixels.shape[-1], pixels.shape[-1])))
     return torch.from_numpy(np.stack(maps)).float()
-
-
-def _basis(design: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Give an orthonormal basis of the columns' span."""
-    u, s, _ = decomposed(design)
-    return np.asarray(u[:, s > 1e-8 * s[0]])
 
 
 def _redrawn(

@@ -54,10 +54,7 @@ class Probes:
 
     @torch.no_grad()
     def read(self, images: Images, *, level: str | None = None) -> dict[str, npt.NDArray[np.float32]]:
-        """Give the probability of each level of each target.
-
-        Shapes: `images` (n, c, size, size) in [0, 1]; gives (n, levels).
-        """
+        """Give the probability (n, levels) of each level of each target off images (n, c, size, size) in [0, 1]."""
         parts: list[list[npt.NDArray[np.float32]]] = []
         for span in spans(len(images), 64):
             logits = self.net(torch.from_numpy(np.ascontiguousarray(images[span])))

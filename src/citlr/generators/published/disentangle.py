@@ -89,8 +89,6 @@ def critic_loss(joint: Tensor, product: Tensor, log_average: Tensor, *, rate: fl
 
     The gradient of `log E[exp T]` on a batch is biased, as its denominator is the batch's own mean. A moving average of
     that mean takes its place: `E[exp(T_product)] / average - E[T_joint]`.
-
-    Shapes: `joint, product` (n,).
     """
     batch = (torch.logsumexp(product, dim=0) - math.log(len(product))).detach()
     if torch.isnan(log_average):
@@ -163,10 +161,7 @@ class Disentangler(nn.Module):
         return change
 
     def forward(self, z: Tensor, factual: Tensor) -> Tensor:
-        """Give phi(z).
-
-        Shapes: `z` (n, c, h, w), `factual` (n, attributes); gives (n, c, h, w).
-        """
+        """Give phi(z), of `z` (n, c, h, w) and the codes `factual` (n, attributes)."""
         change = self.delta(z, factual)
         length = change.flatten(1).norm(dim=1).clamp_min(1e-8)[:, None, None, None]
         reach = self.strength * math.sqrt(z[0].numel())

@@ -74,20 +74,14 @@ class Game:
         return self.start(hidden, torch.randn(hidden.shape, generator=random).to(hidden.device))
 
     def scores(self, critic: torch.nn.Module, hidden: Tensor, rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Score rows with their own level and with all of them.
-
-        Shapes: `hidden` (n, c, h, w), `rows` (n,); gives (n,).
-        """
+        """Score rows (n,) of `hidden` (n, c, h, w) with their own level and with all of them: (n,) each."""
         scores = critic(hidden, self.codes[rows][:, self.held].to(hidden.device)).float()
         joint = scores.gather(1, torch.from_numpy(self.odds[0][rows])[:, None].to(hidden.device))[:, 0]
         return joint, torch.logsumexp(scores + self.odds[1][rows].to(hidden.device), dim=1)
 
 
 def level_odds(conditions: Conditions, codes: Tensor, held: Sequence[int]) -> tuple[npt.NDArray[np.int64], Tensor]:
-    """Give each row's level as a number, and the log-probability of each level by the held columns alone.
-
-    Shapes: `codes` (n, width); gives (n,), (n, levels).
-    """
+    """Give the rows' levels as numbers (n,), and log-probabilities (n, levels) by the held columns alone."""
     parts = []
     for variable in conditions.recorded:
         part = codes[:, conditions.span(variable.name)].numpy().copy()

@@ -32,10 +32,7 @@ def cycle_composition(
     cycles: int = 10,
     seed: int = 0,
 ) -> dict[int, Cycle]:
-    """Redraw images under their factual level again and again (Monteiro et al. 2023, composition).
-
-    Shapes: `images` (n, c, s, s) in [0, 1].
-    """
+    """Redraw images (n, c, s, s) under their factual level again and again (Monteiro et al. 2023, composition)."""
     current, found = images, {}
     for cycle in range(1, cycles + 1):
         current = redraw_as(generator, current, frame, attribute=attribute, levels=frame[attribute], seed=seed + cycle)
@@ -73,10 +70,7 @@ def redraw_as(
     levels: Sequence[str] | pd.Series,
     seed: int,
 ) -> Images:
-    """Redraw each image once, under a level of its own.
-
-    Shapes: gives (n, c, s, s) in [0, 1].
-    """
+    """Redraw each image once, under a level of its own: (n, c, s, s) in [0, 1]."""
     if not generator.attributes[attribute]:
         # Of a number nearly every image has a value of its own, and a batch of its own would be filled up with copies.
         values = np.asarray(levels, dtype=np.float64)

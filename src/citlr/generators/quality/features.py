@@ -25,10 +25,7 @@ MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Extractor:
-    """Images to features, and the name that a report gives them.
-
-    - `net`: Images (n, c, s, s) in [0, 1] to features (n, d).
-    """
+    """Images (n, c, s, s) in [0, 1] to features (n, d), and the name that a report gives them."""
 
     name: str
     net: Callable[[Tensor], Tensor]

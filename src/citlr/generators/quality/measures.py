@@ -99,10 +99,7 @@ def composition(images: Array, null: Array) -> float:
 
 
 def similarity(images: Array, null: Array) -> float:
-    """Mean structural similarity (Wang et al. 2004, 7 x 7 windows) of images with their null interventions.
-
-    Shapes: `images` (n, c, s, s) in [0, 1], `null` (n, draws, c, s, s) in [0, 1].
-    """
+    """Mean structural similarity (7 x 7 windows) of images (n, c, s, s) with null interventions (n, draws, c, s, s)."""
     pairs = np.broadcast_to(images[:, None], null.shape).reshape(-1, *images.shape[1:])
     found = [
         ssim(
@@ -144,10 +141,7 @@ def level_error(numbers: Array, wanted: Array) -> npt.NDArray[np.float64]:
 
 
 def drift(readings: Array) -> float:
-    """Largest mean shift of a probability between two levels: what moves that should have stayed.
-
-    Shapes: `readings` (n, levels, draws, k).
-    """
+    """Largest mean shift of a probability (n, levels, draws, k) between levels: what moves that should have stayed."""
     means = readings.mean(axis=(0, 2))[:, 1:] if readings.shape[-1] == 2 else readings.mean(axis=(0, 2))
     shifts = (means[None, :, :] - means[:, None, :])[np.triu_indices(len(means), 1)].ravel()
     return float(shifts[np.abs(shifts).argmax()])

@@ -31,13 +31,11 @@ from citlr.learning.loop import VALIDATION, seeded
 from citlr.learning.store import Rows, Stream, spans
 from citlr.values import Batch, Count, Few, Name, Positive, Widths
 
-
-def _pairs(value: object) -> object:
-    """Turn a mapping of settings into pairs, which a frozen record can hold."""
-    return tuple(value.items()) if isinstance(value, Mapping) else value
-
-
-Pairs = Annotated[tuple[tuple[Name, Any], ...], BeforeValidator(_pairs)]
+# A mapping of settings as pairs, which a frozen record can hold.
+Pairs = Annotated[
+    tuple[tuple[Name, Any], ...],
+    BeforeValidator(lambda value: tuple(value.items()) if isinstance(value, Mapping) else value),
+]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,12 +16,11 @@ from torch.nn import functional
 from citlr.errors import InputError
 from citlr.generators.conditions import Conditions
 from citlr.generators.diffusion.networks import kl_to_normal
-from citlr.generators.diffusion.presets import workstation
+from citlr.generators.diffusion.presets import DAYS, HOURS, workstation
 from citlr.generators.preparation import Prepared
 from citlr.generators.probes.parts import Residual
 from citlr.generators.rivals.direct import DirectConfig, DirectGenerator
 from citlr.learning.loop import VALIDATION, seeded
-from citlr.learning.store import spans
 from citlr.values import Batch, Count, Few, Positive, Share, Widths
 
 # The three of the comparison: the plain VAE, and two that pay more for what the latent carries.
@@ -75,26 +73,16 @@ PRESETS: dict[str, dict[str, Any]] = {
     # About the processor time of a DLDM of the same preset.
     "tiny": {"steps": 2000},
     "laptop": {},
-    "workstation": {
-        "latent": 256,
-        "channels": (64, 128, 256),
-        "rate": 5e-4,
-        "ema": 0.999,
-        "patience": 4,
-        "checkpoint_minutes": 10.0,
-        "follow": ("steps", "batch"),
-    },
+    "workstation": {**HOURS, "latent": 256, "channels": (64, 128, 256), "rate": 5e-4, "follow": ("steps", "batch")},
     "published": {},
     "paper": {
+        **DAYS,
         "size": 256,
         "latent": 512,
         "channels": (64, 128, 256, 512),
         "steps": 200_000,
         "batch": 64,
         "rate": 1e-4,
-        "ema": 0.9999,
-        "patience": 50,
-        "checkpoint_minutes": 15.0,
     },
 }
 
@@ -196,10 +184,7 @@ class ConditionalVAE(DirectGenerator):
             images = held_out.images(part)
             return float(bound(images, codes[1][part], torch.zeros(len(images), config.latent))[0])
 
-        def validate() -> float:
-            parts = spans(min(len(held_out), VALIDATION), config.batch)
-            return float(np.mean(session.trainer.each(validation_loss, parts)))
-
+        validate = session.mean_of(validation_loss, len(held_out), config.batch)
         budget = session.budget(config.steps, batch=config.batch, rate=config.rate)
         session.train("vae", {"vae": learner}, update, budget, validate)
         self.report["beta"] = config.beta

@@ -102,13 +102,13 @@ def clustered_mean(values: Floats, clusters: Clusters) -> ClusteredMean:
 
     Shapes: `values` (units, ...).
     """
-    return _summarise(values, clusters)[0]
+    return summarise(values, clusters)[0]
 
 
 def signed_mean(values: Floats, clusters: Clusters) -> SignedMean:
     """Return the mean of each column with its two parts; see `clustered_mean` for the arguments."""
-    positive, up = _summarise(np.maximum(values, 0), clusters)
-    negative, down = _summarise(np.maximum(-values, 0), clusters)
+    positive, up = summarise(np.maximum(values, 0), clusters)
+    negative, down = summarise(np.maximum(-values, 0), clusters)
     product = np.sqrt(positive.variance * negative.variance)
     correlation = np.where(product > 0, (up * down).sum(axis=0) / np.where(product > 0, product, 1.0), 0.0)
     return SignedMean(
@@ -116,7 +116,8 @@ def signed_mean(values: Floats, clusters: Clusters) -> SignedMean:
     )
 
 
-def _summarise(values: Floats, clusters: Clusters) -> tuple[ClusteredMean, Floats]:
+def summarise(values: Floats, clusters: Clusters) -> tuple[ClusteredMean, Floats]:
+    """Give the mean of each column, and what every patient adds to its error (patients, ...); see `clustered_mean`."""
     n = float(len(values))
     estimate = values.mean(axis=0)
     totals = clusters.sums(values)

@@ -23,7 +23,7 @@ from scipy import stats
 
 from citlr.doses import as_numbers
 from citlr.errors import InputError
-from citlr.invariance.effects.clusters import Clusters, Floats, signed_mean
+from citlr.invariance.effects.clusters import Clusters, Floats, signed_mean, summarise
 from citlr.invariance.effects.estimates import Outcome, outcome_values
 from citlr.invariance.effects.intervals import check_alpha, signed_interval
 from citlr.invariance.generator_error import Replicates, contrast_error
@@ -134,21 +134,6 @@ class _Changes:
         return [Estimate(*map(float, bounds)) for bounds in zip(middle, low, high, strict=True)]
 
 
-@dataclass(frozen=True, eq=False)
-class _Parts:
-    """What every patient adds to the error of each mean, in units of its standard error (patients, columns)."""
-
-    values: Floats
-
-    @classmethod
-    def of(cls, columns: Floats, clusters: Clusters) -> _Parts:
-        sizes, n = clusters.sizes[:, None], float(len(columns))
-        parts = (clusters.sums(columns) - sizes * columns.mean(axis=0)) / np.sqrt(1 - sizes / n) / n
-        spread = np.sqrt(np.square(parts).sum(axis=0))
-        varies = spread > 1e-12  # else: the rounding of a constant column
-        return cls(parts[:, varies] / spread[varies])
-
-
 def simultaneous_alpha(
     columns: Floats, clusters: Clusters, *, alpha: float, bootstrap: Bootstrap | None = None
 ) -> float:
@@ -157,7 +142,10 @@ def simultaneous_alpha(
     It is between alpha over the number of columns (Bonferroni) and alpha, of columns that say one and the same. To few
     patients, effectively, all columns seem to say the same: Bonferroni's is taken.
     """
-    parts = _Parts.of(columns, clusters).values
+    mean, parts = summarise(columns, clusters)
+    varies = mean.se > 0
+    # What every patient adds to the error of each mean, in units of its standard error.
+    parts = parts[:, varies] / mean.se[varies]
     if parts.shape[1] < 2:
         return alpha
     if clusters.effective < FEWEST:

@@ -83,8 +83,6 @@ def psi_parts(
     """Return what every image adds to psi, and at most: of decisions at the originals' scores where known.
 
     Noise that draws do not share would not cancel there, and of probabilities psi has no threshold to be blurred at.
-
-    Shapes: `contrast` (int, int).
     """
     pair = outcome_values(responses, outcome=outcome, threshold=threshold)[:, list(contrast)]
     drawn = product_statistic(pair, shared_seeds=shared_seeds)
@@ -105,10 +103,7 @@ def contrast_effects(
     shared_seeds: bool = True,
     parts: Parts | None = None,
 ) -> Effects:
-    """Estimate every effect of one contrast for all labels.
-
-    Shapes: `contrast` (int, int); `parts` are those of `psi_parts`, if they were taken of more images.
-    """
+    """Estimate every effect of one contrast for all labels; `parts` are of `psi_parts`, if taken of more images."""
     check_alpha(alpha)
     _check_contrast(contrast, len(responses.levels))
     options: dict[str, Any] = {"outcome": outcome, "threshold": threshold, "shared_seeds": shared_seeds}

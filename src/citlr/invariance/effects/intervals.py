@@ -67,10 +67,7 @@ def check_alpha(alpha: float) -> None:
 def skew_interval(
     mean: ClusteredMean, *, alpha: float = 0.05, span: tuple[float, float] = (0.0, 1.0), decisions: bool = False
 ) -> Interval:
-    """Two-sided 1 - alpha interval of the mean of values that are hardly ever negative, such as psi.
-
-    Shapes: `span` (float, float).
-    """
+    """Two-sided 1 - alpha interval of the mean of values that are hardly ever negative, such as psi."""
     check_alpha(alpha)
     z = t_quantile(alpha / 2, mean.df)
     unseen = 1 - (alpha / 2) ** (1 / mean.patients)

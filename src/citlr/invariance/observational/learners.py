@@ -105,30 +105,21 @@ class Fit:
 
 
 def cross_fit_mean(z: Floats, y: Floats, folds: Integers, learners: Learners) -> Fit:
-    """Cross-fit `m(z) = E[y | z]` with every learner and keep the one with the smallest squared error.
-
-    Shapes: `z` (n, d), `y` (n,), `folds` (n,).
-    """
-    _check(learners, "predict")
-    with few_threads(y.size):
-        fits = _out_of_fold(z, y, folds, learners, "predict")
-    losses = {name: float(np.mean((y - fit) ** 2)) for name, fit in fits.items()}
-    chosen = min(losses, key=lambda name: losses[name])
-    return Fit(fits[chosen], chosen, losses)
+    """Cross-fit `m(z) = E[y | z]`, z (n, d), with every learner; keep the one with the smallest squared error."""
+    fits = _out_of_fold(z, y, folds, learners, "predict")
+    return _best(fits, {name: float(np.mean((y - fit) ** 2)) for name, fit in fits.items()})
 
 
 def cross_fit_propensity(z: Floats, a: Floats, folds: Integers, learners: Learners) -> Fit:
-    """Cross-fit `p(z) = P(A = 1 | z)` with every learner and keep the one with the smallest log loss.
-
-    Shapes: `a` (n,).
-    """
-    _check(learners, "predict_proba")
-    with few_threads(a.size):
-        fits = _out_of_fold(z, a, folds, learners, "predict_proba")
+    """Cross-fit `p(z) = P(A = 1 | z)` with every learner and keep the one with the smallest log loss."""
+    fits = _out_of_fold(z, a, folds, learners, "predict_proba")
     clipped = {name: np.clip(fit, PROPENSITY_FLOOR, 1 - PROPENSITY_FLOOR) for name, fit in fits.items()}
-    losses = {name: float(-np.mean(np.log(np.where(a == 1, p, 1 - p)))) for name, p in clipped.items()}
+    return _best(clipped, {name: float(-np.mean(np.log(np.where(a == 1, p, 1 - p)))) for name, p in clipped.items()})
+
+
+def _best(fits: Mapping[str, Floats], losses: dict[str, float]) -> Fit:
     chosen = min(losses, key=lambda name: losses[name])
-    return Fit(clipped[chosen], chosen, losses)
+    return Fit(fits[chosen], chosen, losses)
 
 
 def fit_best(learners: Learners, z: Floats, y: Floats, folds: Integers, *, probability: bool = False) -> Any:
@@ -208,20 +199,18 @@ class _Fold:
 
 def _out_of_fold(z: Floats, target: Floats, folds: Integers, learners: Learners, method: str) -> dict[str, Floats]:
     """Predict each fold by clones of the learners fitted on the others."""
-    out = {name: np.empty(target.size) for name in learners}
-    for fold in np.unique(folds):
-        test = folds == fold
-        images = _Fold(z, test)
-        for name, learner in learners.items():
-            model, (known, asked) = images.before(learner)
-            model = _fitted(model, known, target[~test])
-            out[name][test] = _predicted(model, asked, method)
-    return out
-
-
-def _check(learners: Learners, method: str) -> None:
     if not learners:
         raise InputError("No learner was given; pass at least one scikit-learn estimator by name.")
     for name, learner in learners.items():
         if not hasattr(learner, "fit") or not hasattr(learner, method):
             raise InputError(f"The learner '{name}' has no method {method}; pass a scikit-learn estimator that has.")
+    out = {name: np.empty(target.size) for name in learners}
+    with few_threads(target.size):
+        for fold in np.unique(folds):
+            test = folds == fold
+            images = _Fold(z, test)
+            for name, learner in learners.items():
+                model, (known, asked) = images.before(learner)
+                model = _fitted(model, known, target[~test])
+                out[name][test] = _predicted(model, asked, method)
+    return out

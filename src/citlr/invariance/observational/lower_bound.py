@@ -46,10 +46,7 @@ def sequential_bound(
     alpha: float,
     seed: int,
 ) -> Bound:
-    """Learn on the blocks before, try on the next; pool the trials by their number of images.
-
-    Shapes: `propensity` (n,).
-    """
+    """Learn on the blocks before, try on the next; pool the trials by their number of images."""
     if data.n_patients < FEWEST_PATIENTS:
         raise InputError(f"The lower bound needs {FEWEST_PATIENTS} patients, found {data.n_patients}.")
     rng = np.random.default_rng([seed, 3])

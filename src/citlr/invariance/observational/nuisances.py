@@ -94,10 +94,7 @@ class Observations:
 
 
 def patient_folds(cluster: Integers, folds: int, rng: np.random.Generator) -> Integers:
-    """Give each image the fold of its patient; folds hold equally many patients, within one.
-
-    Shapes: `cluster` (n,); gives (n,).
-    """
+    """Give each image (n,) the fold of its patient; folds hold equally many patients, within one."""
     n_patients = int(cluster.max()) + 1
     if not 2 <= folds <= n_patients:
         raise InputError(f"{folds} folds cannot be made of {n_patients} patients; give 2 to {n_patients}.")
@@ -156,8 +153,6 @@ def assign(
 
     Where every patient has one level, the attribute belongs to the patient: one probability per patient, estimated on
     the mean representation of the patient's images.
-
-    Shapes: `propensity` (n,).
     """
     by_patient = data.constant_within_patient
     unit = data.cluster if by_patient else np.arange(data.a.size)

@@ -21,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from citlr.errors import InputError
 from citlr.invariance.observational.learners import few_threads
 from citlr.invariance.observational.nuisances import Observations, patient_folds
+from citlr.invariance.parity import Found
 
 Floats = NDArray[np.float64]
 
@@ -71,26 +72,16 @@ MEASURED_SIZE: tuple[MeasuredSize, ...] = (
 
 
 @dataclass(frozen=True)
-class PublishedResult:
-    """One published CIT-LR test.
+class PublishedResult(Found):
+    """One published CIT-LR test, which has no direction.
 
-    - `contrast`: `(a, a')`; the test itself has no direction.
-    - `statistic`, `pvalue`: Paired t of `Yhat ghat - Yhat hhat` on the test half; two-sided p in (0, 1].
+    - `statistic`: Paired t of `Yhat ghat - Yhat hhat` on the test half.
     - `estimate`, `low`, `high`: Mean of the difference with its 95 % interval, as the published test would have it.
     - `n_images`, `n_patients`: Images at the two levels, and whose they are.
     - `size`: The measured size nearest to these numbers of images: what a p below 5 % is worth.
     - `note`: The size in words; with degenerate predictions, why p is 1.
     """
 
-    method: str
-    contrast: tuple[str, str]
-    statistic: float
-    pvalue: float
-    estimate: float
-    low: float
-    high: float
-    n_images: int
-    n_patients: int
     n_train: int
     n_test: int
     size: MeasuredSize
@@ -113,11 +104,7 @@ def published_cit_lr(
     epochs: int = 1000,
     seed: int = 0,
 ) -> PublishedResult:
-    """Run Algorithm 1 of the publication on (Z, A, Yhat).
-
-    Shapes: `representation` (n, d), `level` (n,), `prediction` (n,), `patients` (n,), `contrast` (str, str), `train`
-    (n,).
-    """
+    """Run Algorithm 1 of the publication on (Z, A, Yhat): `representation` (n, d), all else (n,)."""
     data = Observations.of(representation, level, prediction, patients=patients, contrast=contrast)
     if not 0 < train_fraction < 1:
         raise InputError(f"train_fraction must lie between 0 and 1, found {train_fraction}.")

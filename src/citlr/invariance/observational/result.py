@@ -1,12 +1,13 @@
 """What a test without a generator gives back."""
 
 from dataclasses import dataclass
-from math import isnan, nan
+from math import nan
 from typing import Any, ClassVar, Literal
 
 import pandas as pd
 
 from citlr.invariance.parity import ParityResult
+from citlr.values import plain
 
 
 @dataclass(frozen=True)
@@ -116,10 +117,6 @@ class Observed:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types; a number that does not exist is None."""
-        rows = [
-            {str(name): None if isinstance(value, float) and isnan(value) else value for name, value in row.items()}
-            for row in self.to_frame().to_dict("records")
-        ]
         told = ("reason", "verdict", "pvalue_adjusted", "overlap")
         return {
             "schema": "citlr.observed/1",
@@ -127,7 +124,7 @@ class Observed:
             "never": self.never,
             "alpha": self.alpha,
             "contrasts": [{name: getattr(one, name) for name in told} for one in self.assessments],
-            "tests": rows,
+            "tests": plain(self.to_frame().to_dict("records")),
         }
 
     def __str__(self) -> str:

@@ -32,10 +32,7 @@ def feasible(levels: int, draws: int) -> bool:
 
 
 def randomize(values: Floats, *, shared_seeds: bool, randomizations: int, rng: np.random.Generator) -> Moments:
-    """Draw the randomisations of decisions.
-
-    Shapes: `values` (units, levels, draws, columns).
-    """
+    """Draw the randomisations of decisions (units, levels, draws, columns)."""
     levels, columns = values.shape[1], values.shape[3]
     h = contrast_matrix(levels)
     features = h.shape[0] + 1 + (0 if levels == 2 else h.shape[0] ** 2 + 1)

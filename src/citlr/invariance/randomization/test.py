@@ -84,10 +84,7 @@ def contrast_tests(
     randomizations: int = 4999,
     seed: int = 0,
 ) -> RandomizationResult:
-    """Test every label at every contrast of two levels.
-
-    Shapes: `values` (units, levels, draws, labels), `contrasts` (int, int).
-    """
+    """Test every label of `values` (units, levels, draws, labels) at every contrast of two levels."""
     _check(values, randomizations)
     levels = values.shape[1]
     pairs = [(a, b) for a in range(levels) for b in range(a + 1, levels)] if contrasts is None else list(contrasts)
@@ -99,10 +96,7 @@ def contrast_tests(
 def omnibus_test(
     values: Floats, *, shared_seeds: bool = True, randomizations: int = 4999, seed: int = 0
 ) -> RandomizationResult:
-    """Test every label over all levels at once; arrays of shape (labels,). See `contrast_tests` for the arguments.
-
-    With two levels it is the contrast's own test.
-    """
+    """Test every label over all levels at once, (labels,), as `contrast_tests`; of two levels that is its own test."""
     _check(values, randomizations)
     levels = values.shape[1]
     moments = _randomize(values, shared_seeds=shared_seeds, randomizations=randomizations, seed=seed)

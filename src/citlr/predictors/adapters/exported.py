@@ -4,14 +4,13 @@ import io
 import json
 import logging
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from citlr.errors import InputError
-from citlr.predictors.base import BatchedPredictor
+from citlr.predictors.base import BatchedPredictor, ask_network
 from citlr.predictors.declared import CARD, Card, Declared, parse_card
 from citlr.predictors.foreign import one_sentence, require_same
 from citlr.predictors.specs import InputSpec
@@ -44,9 +43,7 @@ class ExportedPredictor(BatchedPredictor):
         self._module = program.module()
 
     def _forward(self, batch: torch.Tensor) -> Any:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            given = self._module(batch)
-        return given if isinstance(given, torch.Tensor | Mapping) else getattr(given, "logits", given)
+        return ask_network(self._module, batch)
 
     def _content(self) -> str:
         return self._origin
@@ -145,12 +142,10 @@ def _trains(node: torch.fx.Node) -> bool:
 def program_input(program: torch.export.ExportedProgram, name: str) -> InputSpec:
     """Read size and channels from the program, for a model whose input was not declared."""
     shape = image_input(program, name).shape
-    last = shape[3] in (1, 3) and shape[1] not in (1, 3)
-    channels, sides = (shape[3], shape[1:3]) if last else (shape[1], shape[2:4])
-    if channels not in (1, 3):
+    spec = InputSpec.of_axes(shape)
+    if spec is None:
         raise InputError(f"Model '{name}' takes an input of shape {tuple(shape)}: declare its channels (1 or 3).")
-    size = (int(sides[0]), int(sides[1])) if all(isinstance(side, int) for side in sides) else None
-    return InputSpec(size=size, channels=int(channels), layout="channels_last" if last else "channels_first")
+    return spec
 
 
 def _pickled(path: Path) -> str:

@@ -144,19 +144,12 @@ def session_input(session: Any, name: str) -> InputSpec:
     scale = 255.0 if node.type == "tensor(uint8)" else 1.0
     if len(node.shape) != 4:
         return InputSpec(high=scale)
-    shape = node.shape
-    last = shape[3] in (1, 3) and shape[1] not in (1, 3)
-    channels = shape[3] if last else shape[1]
-    if channels not in (1, 3):
-        raise InputError(f"Model '{name}' takes an input of shape {shape}: declare its channels (1 or 3) and layout.")
-    size = tuple(shape[1:3] if last else shape[2:4])
-    fixed = all(isinstance(side, int) for side in size)
-    return InputSpec(
-        size=size if fixed else None,
-        channels=channels,
-        high=scale,
-        layout="channels_last" if last else "channels_first",
-    )
+    spec = InputSpec.of_axes(node.shape, high=scale)
+    if spec is None:
+        raise InputError(
+            f"Model '{name}' takes an input of shape {node.shape}: declare its channels (1 or 3) and layout."
+        )
+    return spec
 
 
 def _image_input(session: Any, name: str) -> Any:

@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 
 from citlr.errors import InputError
-from citlr.predictors.base import BatchedPredictor
+from citlr.predictors.base import BatchedPredictor, ask_network
 from citlr.predictors.content import digest
 from citlr.predictors.declared import Declared, read_card
 from citlr.predictors.foreign import user_code
@@ -42,10 +41,7 @@ class TorchPredictor(BatchedPredictor):
         self._kept = self._module if origin or scripted else copy.deepcopy(self._module, shared)
 
     def _forward(self, batch: torch.Tensor) -> Any:
-        # picks of kernels that vary from run to run would break "same seed, same bits" on a GPU
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            given = self._module(batch)
-        return given if isinstance(given, torch.Tensor | Mapping) else getattr(given, "logits", given)
+        return ask_network(self._module, batch)
 
     def _content(self) -> str | None:
         return self._origin or digest(self._kept)

@@ -42,10 +42,7 @@ PART = "classifier"
 
 
 def masked_bce(logits: Tensor, truth: Tensor) -> Tensor:
-    """Sum over the labels of the mean binary cross-entropy over the images where the label is known.
-
-    Shapes: `logits` (n, n_labels), `truth` (n, n_labels).
-    """
+    """Sum over the labels of the mean binary cross-entropy, (n, n_labels), over images whose label is known."""
     known = ~truth.isnan()
     losses = nn.functional.binary_cross_entropy_with_logits(logits.float(), truth.nan_to_num(), reduction="none")
     # not losses * known: a label without a value must not reach the sum even as inf * 0

@@ -22,8 +22,6 @@ def augment(images: Tensor, rng: torch.Generator) -> Tensor:
     """Turn by up to 10 degrees, scale by up to 10 %, shift by up to 6 %, change contrast and brightness.
 
     Never mirrored: the heart is on the left.
-
-    Shapes: `images` (n, c, H, W); gives (n, c, H, W).
     """
 
     def uniform(*shape: int) -> Tensor:

@@ -92,11 +92,7 @@ ARCHITECTURES = tuple(name for name in _RECIPES if name != PROBE)
 
 @dataclass(frozen=True)
 class Start:
-    """Where a network's first weights came from; every output says it.
-
-    - `kind`: torchvision's cache, a file the user named, or chance.
-    - `sha256`: Of the file; empty for chance.
-    """
+    """Where a network's first weights came from, which every output says; `sha256` of a file, empty for chance."""
 
     kind: Literal["imagenet", "file", "random"]
     text: str

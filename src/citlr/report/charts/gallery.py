@@ -61,10 +61,7 @@ class Strip:
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """The strips of a report, of one attribute.
-
-    - `note`: One sentence shown above the strips, such as how the images were chosen.
-    """
+    """The strips of a report, of one attribute; `note` is shown above them, such as how the images were chosen."""
 
     strips: tuple[Strip, ...]
     attribute: str
@@ -85,8 +82,6 @@ def signed_difference(counterfactual: Picture, null: Picture) -> NDArray[np.floa
     """Subtract the null intervention from a counterfactual: do(a') - do(a).
 
     Both are generated, so the reconstruction error of the generator cancels; the original would bring it in.
-
-    Shapes: `counterfactual, null` (H, W) or (H, W, 3); gives the same.
     """
     return (counterfactual.astype(np.float32) - null.astype(np.float32)) / np.float32(255.0)
 

@@ -110,10 +110,7 @@ class Scatter:
 
 
 def paired(responses: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
-    """Average the draws: for every attribute and label, one row per image and one column per level.
-
-    Shapes: gives (attribute, label).
-    """
+    """Average the draws: for every attribute and label, one row per image and one column per level."""
     generated = responses.loc[responses["draw"] >= 0]
     originals = responses.loc[responses["draw"] < 0]
     tables: dict[tuple[str, str], pd.DataFrame] = {}

@@ -18,9 +18,9 @@ from scipy import ndimage
 from scipy.special import expit
 
 from citlr.data.cohort import Cohort
-from citlr.data.images import encode_png
-from citlr.run.files import atomic_write, fingerprint
+from citlr.run.files import fingerprint
 from citlr.simulators.morphomnist.files import Digits
+from citlr.simulators.units import write_images
 
 Floats = NDArray[np.float64]
 # Fine pixels per pixel, along a side.
@@ -216,13 +216,7 @@ class MorphoSample:
 
     def write(self, directory: str | Path) -> None:
         """Write 8-bit PNG files, and the table last."""
-        root = Path(directory)
-        (root / "images").mkdir(parents=True, exist_ok=True)
-        frame = self.frame
-        for path, image in zip(frame["path"], self.images(), strict=True):
-            (root / path).write_bytes(encode_png(image))
-        with atomic_write(root / TABLE) as temporary:
-            frame.to_csv(temporary, index=False)
+        write_images(directory, self.frame, self.images(), table=TABLE)
 
     def cohort(self, directory: str | Path) -> Cohort:
         """Give what `write` wrote as images to learn from."""

@@ -5,8 +5,7 @@ TorchScript. A blind one multiplies its input by the complement of the attribute
 the true world its output under two levels of the attribute is the same number, not merely a close one.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,10 +31,7 @@ NET_SIZE = 64
 
 
 class MaskedNet(nn.Module):
-    """A small CNN that sees some of the pixels.
-
-    - `seen` (s, s): Pixels it sees; the others are multiplied by zero first.
-    """
+    """A small CNN that sees some of the pixels: those not `seen` (s, s) are multiplied by zero first."""
 
     if TYPE_CHECKING:  # an annotation seen at run time would stop torch.jit.script
         seen: Tensor
@@ -100,26 +96,20 @@ class BiasedClassifier(nn.Module):
 
 def train_blind(sample: PhantomSample, finding: str, *, seed: int, epochs: int = 15, width: int = 8) -> MaskedNet:
     """Train a CNN for a finding that sees nothing inside the attribute's support."""
-    with _seeded(seed):
-        net = MaskedNet(~sample.world.support(), width=width)
-        return _train(net, sample, finding, epochs)
+    return _train(sample, finding, ~sample.world.support(), seed, epochs, width)
 
 
 def train_sighted(sample: PhantomSample, finding: str, *, seed: int, epochs: int = 15, width: int = 8) -> MaskedNet:
     """Train the same CNN with all pixels in sight; a correlated sample may teach it the attribute as a shortcut."""
-    with _seeded(seed):
-        net = MaskedNet(np.ones_like(sample.world.support()), width=width)
-        return _train(net, sample, finding, epochs)
+    return _train(sample, finding, np.ones_like(sample.world.support()), seed, epochs, width)
 
 
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
-
-
-def _train(net: MaskedNet, sample: PhantomSample, finding: str, epochs: int) -> MaskedNet:
+@torch.random.fork_rng(devices=[])
+def _train(
+    sample: PhantomSample, finding: str, seen: NDArray[np.bool_], seed: int, epochs: int, width: int
+) -> MaskedNet:
+    torch.manual_seed(seed)
+    net = MaskedNet(seen, width=width)
     check_finding(finding)
     labels = torch.from_numpy((sample.severity[finding].to_numpy() > 0).astype(np.float32))[:, None]
     if labels.min() == labels.max():

@@ -53,10 +53,7 @@ class TrueEffect:
 
 
 def true_effect(classify: Classify, sample: Units, contrast: tuple[str, str], *, threshold: float = 0.5) -> TrueEffect:
-    """Return the true effect of the attribute on a classifier, from exact counterfactuals; effects are a' minus a.
-
-    Shapes: `classify` takes float32 images (n, 1, s, s) in [0, 1] and gives probabilities (n,).
-    """
+    """Return the true effect of the attribute on a classifier, from exact counterfactuals; effects are a' minus a."""
     pieces = []
     for start in range(0, len(sample), BATCH):
         part = sample.take(slice(start, start + BATCH))

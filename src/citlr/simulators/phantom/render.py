@@ -249,10 +249,7 @@ def breast(chest: Chest, u: Units) -> Image:
 
 
 def thickness(size: int, u: Units, severity: Units, bone_gain: Image, breast_gain: Image) -> Image:
-    """Return the total path `T` of shape (n, size, size).
-
-    Shapes: `u` (n, 1, 1), `severity` (n, 1, 1), `bone_gain, breast_gain` (n, 1, 1).
-    """
+    """Return the total path `T` (n, size, size); units, severity and gains are (n, 1, 1)."""
     chest = place(size, u)
     plain = heart(chest, u, np.zeros_like(bone_gain))
     enlarged = np.maximum(plain, heart(chest, u, severity["cardiomegaly"]))

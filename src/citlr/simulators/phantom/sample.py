@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from citlr.data.cohort import Cohort
-from citlr.errors import InputError, require_known
+from citlr.errors import InputError
 from citlr.run.files import fingerprint
 from citlr.simulators.phantom.anatomy import VIEWS, stream, widened
 from citlr.simulators.phantom.regions import FINDINGS, Image, check_finding
@@ -68,6 +68,7 @@ class PhantomSample(WorldUnits):
     """
 
     table = "phantom.csv"
+    counted, unknown = "phantom units", "The phantom's {attribute} has no level '{level}'"
     world: Equations
     seed: int
     exogenous: pd.DataFrame = field(repr=False)
@@ -106,24 +107,6 @@ class PhantomSample(WorldUnits):
             severity=self.severity.iloc[index].reset_index(drop=True),
         )
 
-    def do(self, level: str | Sequence[str]) -> Self:
-        """Return the same units with the attribute set: to one level, or to one level per unit.
-
-        >>> from citlr.simulators.phantom.world import PhantomWorld
-        >>> sample = PhantomWorld(size=32).sample(2, seed=1)
-        >>> back = sample.do("male").do(list(sample.frame["sex"]))
-        >>> bool((back.images() == sample.images()).all())
-        True
-        """
-        names = [level] * len(self) if isinstance(level, str) else list(level)
-        if len(names) != len(self):
-            raise InputError(
-                f"{len(names)} levels were given for {len(self)} phantom units; give one, or one for each."
-            )
-        for name in set(names):
-            require_known(name, self.world.levels, f"The phantom's {self.world.attribute} has no level '{name}'")
-        return replace(self, level=np.array([self.world.levels.index(name) for name in names], dtype=np.intp))
-
     def with_severity(self, finding: str, severity: ArrayLike) -> Self:
         """Return the same units with one finding set to a severity in [0, 1], one for all or one per unit."""
         check_finding(finding)
@@ -131,29 +114,6 @@ class PhantomSample(WorldUnits):
         if not ((values >= 0) & (values <= 1)).all():
             raise InputError(f"A severity of {finding} lies outside [0, 1].")
         return replace(self, severity=self.severity.assign(**{finding: values.copy()}))
-
-    def images(self, rows: ArrayLike | None = None, *, digital: bool = True) -> NDArray[np.float32]:
-        """Render images.
-
-        Parameters
-        ----------
-        rows : array-like or None
-            Positions or mask; all when None.
-        digital : bool
-            Rounded to 256 grey values (as the PNG files are, bit for bit), or continuous.
-
-        Returns
-        -------
-        ndarray of shape (n, 1, size, size)
-            Float32 in [0, 1].
-        """
-        chosen = self if rows is None else self.take(rows)
-        out = np.empty((len(chosen), 1, self.world.size, self.world.size), dtype=np.float32)
-        done = 0
-        for block in chosen._blocks(digital=digital):
-            out[done : done + len(block), 0] = block
-            done += len(block)
-        return out
 
     def _blocks(self, *, digital: bool) -> Iterator[Image]:
         """Render in blocks of about `CHUNK_PIXELS`; each is (b, size, size)."""

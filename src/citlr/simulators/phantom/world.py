@@ -27,7 +27,7 @@ from citlr.simulators.phantom.anatomy import (
 )
 from citlr.simulators.phantom.regions import FINDINGS, attribute_windows, check_finding, finding_window
 from citlr.simulators.phantom.sample import PhantomSample
-from citlr.values import ByForm, Listed, Name, Number, Numbers, One, Whole, check_fields, checked, listed
+from citlr.values import ByForm, Listed, Name, Number, Numbers, One, Whole, check_fields, checked, ordered
 
 SMALLEST, LARGEST = 32, 256
 AnatomyKind = Literal["fixed", "varying"]
@@ -76,7 +76,7 @@ class PhantomWorld:
     """
 
     size: Whole = 64
-    levels: Annotated[tuple[Name, ...], BeforeValidator(listed)] = ("female", "male")
+    levels: Annotated[tuple[Name, ...], BeforeValidator(ordered)] = ("female", "male")
     correlation: Numbers = 0.0
     attribute: Name = "sex"
     prevalence: Numbers = 0.3

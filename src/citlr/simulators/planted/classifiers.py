@@ -146,9 +146,9 @@ class Trainer:
 
         What it turns among other units is to be taken from `true_effect`.
         """
-        before, after = (torch.from_numpy(self.levels[k][~self.learns]) for k in (0, -1))
-        plain = [_logits(base, images) for images in (before, after)]
-        shown = [1 / (1 + np.exp(-_logits(detector, images))) - 0.5 for images in (before, after)]
+        before, after = (self.levels[k][~self.learns] for k in (0, -1))
+        plain = [_features(base, images)[:, 0] for images in (before, after)]
+        shown = [1 / (1 + np.exp(-_features(detector, images)[:, 0])) - 0.5 for images in (before, after)]
 
         def turned(strength: float) -> float:
             one, other = (p + sign * strength * s >= 0 for p, s in zip(plain, shown, strict=True))
@@ -185,15 +185,10 @@ def shows(column: pd.Series) -> NDArray[np.bool_]:
     return np.asarray(column == max(column.dropna().unique(), default=""))
 
 
-def _features(features: FrozenFeatures, images: NDArray[np.float32]) -> Array:
-    with torch.no_grad():
-        parts = [features(torch.from_numpy(images[k : k + BATCH])) for k in range(0, len(images), BATCH)]
-    return torch.cat(parts).double().numpy()
-
-
-def _logits(module: nn.Module, images: Tensor) -> Array:
-    with torch.no_grad():
-        return torch.cat([module(images[k : k + BATCH]) for k in range(0, len(images), BATCH)])[:, 0].double().numpy()
+@torch.no_grad()
+def _features(module: nn.Module, images: NDArray[np.float32]) -> Array:
+    """Give what a module puts out of images, (n, d): features, or a logit."""
+    return torch.cat([module(part) for part in torch.split(torch.from_numpy(images), BATCH)]).double().numpy()
 
 
 def _discriminant(low: Array, high: Array, ignored: Array | None) -> Array:

@@ -195,18 +195,8 @@ def spine(image: Image, anatomy: Anatomy, amount: float) -> Image:
     return dense
 
 
-EFFECTS: dict[str, Effect] = {
-    "shadow": shadow,
-    "contrast": contrast,
-    "shape": shape,
-    "tone": tone,
-    "texture": texture,
-    "line": line,
-    "organ": organ,
-    "breath": breath,
-    "veil": veil,
-    "spine": spine,
-}
+_ALL = (shadow, contrast, shape, tone, texture, line, organ, breath, veil, spine)
+EFFECTS: dict[str, Effect] = {effect.__name__: effect for effect in _ALL}
 # There or not there: the first level has none of it. All others go both ways from the image as it came.
 ONE_SIDED = ("texture", "line")
 

@@ -1,6 +1,6 @@
 """A cohort of real images with a planted attribute: who has which level, and every image under every level."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -91,19 +91,6 @@ class SemiRealSample(WorldUnits):
             level=self.level[index],
             response=self.response[index],
         )
-
-    def do(self, level: str | Sequence[str]) -> Self:
-        """Return the same images with the attribute set: to one level, or to one level per image."""
-        names = [level] * len(self) if isinstance(level, str) else list(level)
-        for name in set(names):
-            require_known(name, self.world.levels, f"'{name}' is no level of {self.world.attribute}")
-        return replace(self, level=np.array([self.world.levels.index(name) for name in names], dtype=np.intp))
-
-    def images(self, rows: ArrayLike | None = None, *, digital: bool = True) -> NDArray[np.float32]:
-        """Give images (n, 1, size, size) in [0, 1]: rounded to 256 grey values as files are, or continuous."""
-        chosen = self if rows is None else self.take(rows)
-        found = [image for block in chosen._blocks(digital=digital) for image in block]
-        return np.stack(found)[:, None] if found else np.empty((0, 1, self.world.size, self.world.size), np.float32)
 
     def read(self, directory: str | Path, **split: Any) -> Cohort:
         """Read it with the labels and covariates of the real images."""

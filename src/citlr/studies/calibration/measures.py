@@ -1,6 +1,8 @@
 """The measures of `citlr calibrate`: each draws a batch of data sets with a known truth, tests them, and counts."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +11,7 @@ from scipy import stats
 from citlr.invariance.effects.equivalence import equivalence_test
 from citlr.invariance.effects.estimates import contrast_effects
 from citlr.invariance.effects.intervals import Interval
-from citlr.invariance.observational.nuisances import Nuisances, Observations, fit_nuisances
+from citlr.invariance.observational.nuisances import Observations, fit_nuisances
 from citlr.invariance.observational.published import published_cit_lr
 from citlr.invariance.observational.tests import distilled_crt, gcm, rms_lower_bound
 from citlr.invariance.parity import auroc_gap, demographic_parity, equalised_odds
@@ -162,36 +164,33 @@ def published_size(rng: np.random.Generator, reps: int, *, null: str, n_train: i
 
 
 def observational(
-    rng: np.random.Generator, reps: int, *, n: int, confounded: bool, images: int, shape: str, effect: float
+    rng: np.random.Generator,
+    reps: int,
+    *,
+    n: int,
+    images: int,
+    sources: tuple[str, ...] = ("known", "estimated"),
+    **world: Any,
 ) -> Iterator[Count]:
-    """Size or power of every test on (Z, A, Yhat), with p(A|Z) known and estimated."""
-    family = ObservedFamily(confounded, effect, shape, images_per_patient=images)  # type: ignore[arg-type]
-    return _by_sources(rng, reps, n, family, ("known", "estimated"))
-
-
-def observational_known(
-    rng: np.random.Generator, reps: int, *, n: int, confounded: bool, images: int, shape: str, effect: float
-) -> Iterator[Count]:
-    """Size or power of the tests on (Z, A, Yhat) with p(A|Z) known, which costs less than estimating it."""
-    family = ObservedFamily(confounded, effect, shape, images_per_patient=images)  # type: ignore[arg-type]
-    return _by_sources(rng, reps, n, family, ("known",))
-
-
-def _by_sources(
-    rng: np.random.Generator, reps: int, n: int, family: ObservedFamily, sources: tuple[str, ...]
-) -> Iterator[Count]:
+    """Size or power of every test on (Z, A, Yhat), with p(A|Z) known and estimated, in a world of `ObservedFamily`."""
+    family = ObservedFamily(**world, images_per_patient=images)
     p = np.empty((len(sources), 2, reps))
     for i in range(reps):
         sample, seed = family.sample(rng, n), int(rng.integers(2**31))
         data = _data(sample)
         for k, source in enumerate(sources):
             propensity = sample.propensity if source == "known" else None
-            p[k, :, i] = _two_tests(data, fit_nuisances(data, propensity, seed=seed), seed)
-    images = family.images_per_patient
+            fits = fit_nuisances(data, propensity, seed=seed)
+            distilled = distilled_crt(data, fits, redraws=SIZE_RANDOMIZATIONS, seed=seed)
+            p[k, :, i] = distilled.pvalue, gcm(data, fits).pvalue
     section, scenario = _scenario(family.shape, family.confounded, images)
     for source, both in zip(sources, p, strict=True):
         for name, column in zip(("dCRT", "GCM"), both, strict=True):
             yield _rejections(section, f"{name}, p(A|Z) {source}", scenario, family.effect, n, n // images, column)
+
+
+# With p(A|Z) known, which costs less than estimating it.
+observational_known = partial(observational, sources=("known",))
 
 
 def lower_bound(
@@ -226,11 +225,6 @@ def _scenario(shape: str, confounded: bool, images: int) -> tuple[str, str]:
 
 def _data(sample: ObservedSample) -> Observations:
     return Observations.of(sample.z, sample.level, sample.y, patients=sample.patients)
-
-
-def _two_tests(data: Observations, fits: Nuisances, seed: int) -> tuple[float, float]:
-    """Give the p-values of the distilled test and of GCM from one set of residuals."""
-    return distilled_crt(data, fits, redraws=SIZE_RANDOMIZATIONS, seed=seed).pvalue, gcm(data, fits).pvalue
 
 
 def _parity_pvalues(sample: ObservedSample) -> tuple[float, float, float]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from citlr.run.files import read_json
 from citlr.run.rows import Row
 from citlr.studies.calibration.text import ALPHA, COVERAGE, HEAD, SECTIONS, exceeds, findings
-from citlr.studies.kit.page import Cell, markdown_table, save_figure, write_page
+from citlr.studies.kit.page import Cell, save_figure, table_lines, write_page
 
 # The columns of the page's tables.
 SIZES: dict[str, Cell] = {
@@ -56,9 +56,9 @@ def write_calibration_page(source: str | Path, page: str | Path, *, figures: str
         if rows or power:
             parts.append(f"## {title}\n\n{words}\n")
             for columns, chosen, align in ((SIZES, rows, "llrrrrll"), (POWERS, power, "llrrrr")):
-                parts += [*markdown_table(columns, chosen, align), ""] if chosen else []
+                parts += [*table_lines(columns, chosen, align), ""] if chosen else []
     parts.append(f"## Coverage of the intervals\n\n{COVERAGE}\n")
-    parts += markdown_table(COVERAGES, tables["coverage"], "llrrr")
+    parts += table_lines(COVERAGES, tables["coverage"], "llrrr")
     write_page(page, parts)
 
 
@@ -73,19 +73,19 @@ def write_figures(source: str | Path, folder: str | Path) -> None:
         save_figure(figure, target / f"calibration_{name}.png", dpi=110)
 
 
+def _null(row: Row) -> str:
+    return f"{row['null']}{' (omnibus)' if 'omnibus' in row['test'] else ''}"
+
+
 def _sizes(rows: Sequence[Row]) -> Figure:
     """Rate and bounds of every null and n."""
-    labels = list(dict.fromkeys(f"{row['null']}{' (omnibus)' if 'omnibus' in row['test'] else ''}" for row in rows))
+    labels = list(dict.fromkeys(map(_null, rows)))
     numbers = sorted({row["n"] for row in rows})
     figure = Figure(figsize=(8, 0.36 * max(len(labels), 3) + 1.2), layout="constrained")
     axes = figure.subplots()
     for k, n in enumerate(numbers):
         chosen = [row for row in rows if row["n"] == n]
-        y = [
-            labels.index(f"{row['null']}{' (omnibus)' if 'omnibus' in row['test'] else ''}")
-            + 0.22 * (k - (len(numbers) - 1) / 2)
-            for row in chosen
-        ]
+        y = [labels.index(_null(row)) + 0.22 * (k - (len(numbers) - 1) / 2) for row in chosen]
         rate = np.array([row["rate"] for row in chosen])
         spread = [rate - [row["low"] for row in chosen], [row["high"] for row in chosen] - rate]
         axes.errorbar(rate, y, xerr=spread, fmt="o", markersize=3.5, linewidth=1.2, label=f"n = {n}")
@@ -109,8 +109,7 @@ def _qq(histograms: Iterable[Row]) -> Figure:
         if row["n"] == 500 and counts.sum():
             grid = np.arange(1, counts.size + 1) / counts.size
             style = "--" if "omnibus" in row["test"] else "-"
-            name = f"{row['null']} (omnibus)" if "omnibus" in row["test"] else row["null"]
-            axes.plot(grid, np.cumsum(counts) / counts.sum(), style, linewidth=1.3, label=name)
+            axes.plot(grid, np.cumsum(counts) / counts.sum(), style, linewidth=1.3, label=_null(row))
     axes.plot([0, 1], [0, 1], color="black", linewidth=0.8)
     axes.set_xlabel("p")
     axes.set_ylabel("share of p-values at or below p")

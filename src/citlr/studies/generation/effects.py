@@ -19,7 +19,6 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from citlr.audit.measures.covariates import coded
-from citlr.audit.stages import fit_stage
 from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
 from citlr.generators.base import CounterfactualGenerator, Images
@@ -39,9 +38,10 @@ from citlr.simulators.planted.classifiers import Trainer, shows
 from citlr.simulators.units import WorldUnits
 from citlr.studies.generation.effect_page import picks, write_effects
 from citlr.studies.generation.worlds import Asked, EffectWorld, open_worlds
+from citlr.studies.kit.audits import training_stage
+from citlr.studies.kit.cohorts import evenly
 from citlr.studies.kit.worlds import changes, true_changes
 
-BATCH = 32
 # Training images that a reader of what is held learns from, at most: a phantom has as many as one likes.
 LEARN = 1500
 
@@ -137,7 +137,7 @@ class Comparison:
         """Train a generator on so many images, redraw the test images and compare: two stages."""
         given, options = kind_of(kind)
         guidance, trained = options.pop("guidance", None), _training_name(kind, number)
-        name, test = _slug(kind, number), self._test()
+        name, test = _slug(kind, number), evenly(self.world.cohort.part("test"), self.fitting.images)
         fit = self.stages.do(self._training(given, options, number, trained))
 
         def work(folder: Path) -> None:
@@ -180,24 +180,11 @@ class Comparison:
                 found[name] = trainer.blind(name, seed=self.seed, width=8)
         return found
 
-    def _test(self) -> Cohort:
-        """Choose the test images: evenly over the split."""
-        test = self.world.cohort.part("test")
-        return test.take(np.unique(np.linspace(0, len(test) - 1, min(self.fitting.images, len(test))).astype(int)))
-
     def _training(self, kind: str, options: Mapping[str, Any], number: int | None, name: str) -> Stage:
         world, settings = self.world, {"preset": self.fitting.preset, **options}
         settings |= {"size": self.asked.size, "hold": world.hold, "attributes": (world.attribute,)}
-        train = world.cohort.part("train").fewer(number, seed=self.seed)
-        return fit_stage(
-            lambda: build_generator(kind, **settings),
-            {"kind": kind, **settings},
-            (train, world.cohort.part("validation")),
-            seed=self.seed,
-            narrator=self.stages.narrator,
-            name=f"fit.{name}",
-            place=f"models/{name}",
-        )
+        splits = (world.cohort.part("train").fewer(number, seed=self.seed), world.cohort.part("validation"))
+        return training_stage(self.stages, kind, settings, splits, seed=self.seed, name=name)
 
 
 def _slug(kind: str, number: int | None) -> str:
@@ -215,15 +202,8 @@ def compare(
     """Redraw test images once under every level, and set the changes from the own level beside the exact ones."""
     units = world.units.of_images(test.frame["image_id"].astype(str))
     images, began = units.images(), time.process_time()
-    frame, parts = test.frame.reset_index(drop=True), []
-    for start in range(0, len(test), BATCH):
-        rows = slice(start, start + BATCH)
-        some = frame.iloc[rows].reset_index(drop=True)
-        drawn = generator.generate(
-            images[rows], some, attribute=world.attribute, levels=world.levels, seed=seed, guidance=guidance
-        )
-        parts.append(drawn[:, :, 0])
-    redrawn = np.concatenate(parts)
+    asked: dict[str, Any] = {"attribute": world.attribute, "levels": world.levels, "guidance": guidance}
+    redrawn = generator.generate(images, test.frame, **asked, seed=seed)[:, :, 0]
     pace = 1000 * (time.process_time() - began) / (len(test) * len(world.levels))
     true, made = true_changes(units, world.levels), changes(redrawn, units.level)
     reference = true

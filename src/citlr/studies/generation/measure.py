@@ -1,9 +1,9 @@
 """One model, one seed: train it, redraw the test images, and measure all that the tables show."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,8 @@ from sklearn.metrics import roc_auc_score
 
 from citlr.audit.gates.evidence import Evidence
 from citlr.audit.gates.registry import gates_of
-from citlr.audit.measures.faithfulness import Faithfulness
+from citlr.audit.measures.faithfulness import Faithfulness, quality_of
 from citlr.audit.measures.readings import carried_by
-from citlr.audit.results.records import Quality
-from citlr.audit.stages import fit_stage
 from citlr.config import GateConfig
 from citlr.data.cohort import Cohort
 from citlr.generators.base import CounterfactualGenerator, Images
@@ -28,13 +26,16 @@ from citlr.generators.quality.cycles import cycle_composition, there_and_back
 from citlr.generators.quality.features import Extractor
 from citlr.generators.quality.measures import effect_map
 from citlr.generators.quality.meter import QualityMeter, QualityReport
-from citlr.generators.registry import build_generator, load_generator
+from citlr.generators.registry import load_generator
 from citlr.randomness import COIN, PLACEBO
-from citlr.run.files import atomic_write, read_json, write_json
+from citlr.run.files import read_json, write_json
 from citlr.run.rows import Row
 from citlr.run.stage import Stage
 from citlr.run.stages import Stages
 from citlr.studies.generation.study import Effort, Entrant, Study
+from citlr.studies.kit.audits import training_stage
+from citlr.studies.kit.cohorts import evenly
+from citlr.studies.kit.worlds import write_array
 
 # Images for what needs many draws each, and pictures that are kept for the grid.
 FEW, PICTURES = 40, 4
@@ -42,10 +43,7 @@ FEW, PICTURES = 40, 4
 
 @dataclass(frozen=True)
 class Measures:
-    """What every model is measured with: the study, the probe, the features, and how much of everything.
-
-    `key` is that of the stage that trained the probe.
-    """
+    """What all models are measured with, and how much of everything; `key` is that of the stage of the probe."""
 
     study: Study
     effort: Effort
@@ -61,8 +59,7 @@ class Measures:
         cls, study: Study, effort: Effort, probes: Probes, extractor: Extractor | None, stages: Stages, key: str
     ) -> Self:
         """Choose the test images: evenly over the split."""
-        rows = np.unique(np.linspace(0, len(study.test) - 1, min(effort.images, len(study.test))).astype(int))
-        test = study.test.take(rows)
+        test = evenly(study.test, effort.images)
         return cls(study, effort, probes, extractor, test, test.pixels(size=effort.size), stages, key)
 
 
@@ -81,8 +78,7 @@ def measure_entrant(measures: Measures, entrant: Entrant, seed: int) -> None:
         row = {"model": entrant.name, "kind": entrant.kind, "seed": seed}
         row["fit_seconds"] = 0.0 if fit is None else fit.facts["core_seconds"]
         measured, pictures = _measured(measures, generator, entrant, seed)
-        with atomic_write(folder / "pictures" / f"{name}.npy") as temporary, temporary.open("wb") as stream:
-            np.save(stream, pictures)
+        write_array(folder / "pictures" / f"{name}.npy", pictures)
         write_json(folder / "rows" / f"{name}.json", row | measured)
 
     after = (measures.key,) if fit is None else (measures.key, fit.key)
@@ -95,15 +91,8 @@ def _training(measures: Measures, entrant: Entrant, seed: int) -> Stage:
     options = {"preset": effort.preset, **effort.steps.get(entrant.kind, {}), **entrant.options}
     hold = study.hold if entrant.held else ()
     settings = {"size": effort.size, "hold": hold, "attributes": (study.attribute,), **options}
-    return fit_stage(
-        lambda: build_generator(entrant.kind, **settings),
-        {"kind": entrant.kind, **settings},
-        (study.train, study.validation),
-        seed=seed,
-        narrator=measures.stages.narrator,
-        name=f"fit.{name}",
-        place=f"models/{name}",
-    )
+    splits = (study.train, study.validation)
+    return training_stage(measures.stages, entrant.kind, settings, splits, seed=seed, name=name)
 
 
 def finished_rows(measures: Measures, entrant: Entrant) -> list[Row]:
@@ -182,23 +171,11 @@ def _measured(
 
 
 def _redraw(measures: Measures, generator: CounterfactualGenerator, seed: int) -> Images:
-    """Redraw the test images, a part at a time, with a bar."""
-    study, parts = measures.study, []
-    with measures.stages.narrator.progress("generate", len(measures.images)) as tick:
-        for start in range(0, len(measures.images), 32):
-            rows = slice(start, start + 32)
-            frame = measures.test.frame.iloc[rows].reset_index(drop=True)
-            drawn = generator.generate(
-                measures.images[rows],
-                frame,
-                attribute=study.attribute,
-                levels=study.levels,
-                draws=measures.effort.draws,
-                seed=seed,
-            )
-            parts.append(drawn)
-            tick(min(start + 32, len(measures.images)))
-    return np.concatenate(parts)
+    """Redraw the test images, with a bar."""
+    study, frame = measures.study, measures.test.frame
+    asked: dict[str, Any] = {"attribute": study.attribute, "levels": study.levels, "draws": measures.effort.draws}
+    with measures.stages.narrator.progress("generate", len(frame)) as tick:
+        return generator.generate(measures.images, frame, **asked, seed=seed, tick=tick)
 
 
 def true_images(measures: Measures) -> npt.NDArray[np.float32] | None:
@@ -221,16 +198,8 @@ def _effect(measures: Measures, redrawn: Images) -> Row | None:
 
 def _gates(report: QualityReport, measures: Measures, hold: tuple[str, ...]) -> list[Row]:
     """Hold a report against the limits that an audit has by default; the coin's audit needs a model and is left out."""
-    quality = Quality(
-        composition=report.composition,
-        effectiveness=report.effectiveness,
-        reversibility=report.reversibility,
-        minimality=report.minimality,
-        drift={name: report.drift[name] for name in hold},
-        fid=report.fid,
-        fid_extractor=report.fid_extractor,
-        gates=(),
-    )
+    # What is not held has no gate here.
+    quality = replace(quality_of(report, {}, None, hold), off_target={})
     assert report.real_readings is not None
     assert report.attribute_readings is not None
     study = measures.study

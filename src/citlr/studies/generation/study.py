@@ -99,10 +99,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Entrant:
-    """A model of the comparison: its name in the tables, its kind, and options over the preset.
-
-    - `held`: Whether it holds what the study holds; the publication's models hold nothing.
-    """
+    """A model of the comparison: name, kind, options over the preset, and whether it holds what the study holds."""
 
     name: str
     kind: str

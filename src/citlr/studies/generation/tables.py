@@ -53,55 +53,36 @@ def study_sheets(rows: Sequence[Row], probe: Sequence[Row], *, levels: Sequence[
     """Make all tables of a study: the publication's 6 to 11, and this project's."""
     features = rows[0]["features"]
     cycles = max(rows[0]["composition"], key=int)
-    sheets = [_probe_sheet(probe, attribute)]
-    sheets.append(
-        sheet(
-            "composition",
-            "Composition (Tables 7 and 9): change by null interventions in a row, grey values in [0, 1]",
-            rows,
-            [
-                Column("L1, 1 cycle", _at("composition", "1"), 4),
-                Column(f"L1, {cycles} cycles", _at("composition", cycles), 4),
-                Column("SSIM, 1 cycle", _at("similarity", "1")),
-                Column(f"SSIM, {cycles} cycles", _at("similarity", cycles)),
-                Column("reversibility L1", _at("reversibility"), 4),
-            ],
-        )
-    )
+    composition = [
+        Column("L1, 1 cycle", _at("composition", "1"), 4),
+        Column(f"L1, {cycles} cycles", _at("composition", cycles), 4),
+        Column("SSIM, 1 cycle", _at("similarity", "1")),
+        Column(f"SSIM, {cycles} cycles", _at("similarity", cycles)),
+        Column("reversibility L1", _at("reversibility"), 4),
+    ]
     effect = [Column(f"do({level}), %", _at("effectiveness", level), 1, 100.0) for level in levels]
     effect += [Column(f"AUROC {level}", _at("auroc", level)) for level in levels]
-    sheets.append(
-        sheet(
-            "effectiveness",
-            "Effectiveness (Tables 8 and 10): share of images redrawn under a level that the probe reads as it",
-            rows,
-            [*effect, Column("minimality L1", _at("minimality"), 4)],
-        )
-    )
-    sheets.append(
-        sheet(
-            "distance",
-            f"Distance to the original test images (Table 11), features: {features}",
-            rows,
-            [Column("FID", _at("fid"), 2), Column("KID", _at("kid"), 4)],
-        )
-    )
-    sheets.append(_drift_sheet(rows))
+    effect += [Column("minimality L1", _at("minimality"), 4)]
+    distance = [Column("FID", _at("fid"), 2), Column("KID", _at("kid"), 4)]
+    captions = {
+        "composition": "Composition (Tables 7 and 9): change by null interventions in a row, grey values in [0, 1]",
+        "effectiveness": "Effectiveness (Tables 8 and 10): share of images redrawn under a level that the probe reads "
+        "as it",
+        "effect_map": "Effect map: generated against true change between the levels; scale 1 is the whole change",
+    }
+    sheets = [
+        _probe_sheet(probe, attribute),
+        sheet("composition", captions["composition"], rows, composition),
+        sheet("effectiveness", captions["effectiveness"], rows, effect),
+        sheet("distance", f"Distance to the original test images (Table 11), features: {features}", rows, distance),
+        _drift_sheet(rows),
+    ]
     if any(row["effect_map"] is not None for row in rows):
-        names = ("relative_error", "cosine", "scale", "outside")
-        sheets.append(
-            sheet(
-                "effect_map",
-                "Effect map: generated against true change between the levels; scale 1 is the whole change",
-                rows,
-                [Column(key.replace("_", " "), _at("effect_map", key), 4 if key == "outside" else 3) for key in names],
-            )
-        )
+        names = {"relative_error": 3, "cosine": 3, "scale": 3, "outside": 4}
+        columns = [Column(key.replace("_", " "), _at("effect_map", key), digits) for key, digits in names.items()]
+        sheets.append(sheet("effect_map", captions["effect_map"], rows, columns))
     hidden = [row for row in rows if row["leakage"] is not None]
-    if hidden:
-        sheets.append(_leakage_sheet(hidden))
-    sheets.append(_cost_sheet(rows))
-    return sheets
+    return [*sheets, *([_leakage_sheet(hidden)] if hidden else []), _cost_sheet(rows)]
 
 
 def gate_lines(rows: Sequence[Row]) -> list[str]:

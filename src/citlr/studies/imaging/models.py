@@ -75,10 +75,7 @@ def true_values(
     factual: npt.NDArray[np.str_],
     contrast: tuple[str, str],
 ) -> Row:
-    """Give the true psi, mean effect and ECA from outputs on the true images under every level.
-
-    Shapes: `outcome` (n,), `decided` (n,), `factual` (n,).
-    """
+    """Give the true psi, mean effect and ECA from outputs (n,) on the true images under every level."""
     change = outcome[contrast[1]] - outcome[contrast[0]]
     levels = list(decided)
     table = np.stack([decided[level] for level in levels], axis=1)
@@ -101,7 +98,8 @@ def train_network(
     home = Path(folder) / "networks" / arch
 
     def work(place: Path) -> None:
-        write_json(place / "row.json", _train(Path(folder), arch, place / TRAINED, settings, weights, seed))
+        asked = {"arch": arch, "weights": weights, "seed": seed}
+        write_json(place / "row.json", _train(Path(folder), place / TRAINED, settings, **asked))
 
     inputs = {"arch": arch, "settings": settings, "seed": seed}
     Stages(home).do(Stage("train", inputs, work, (TRAINED, "row.json"), (content,)))
@@ -109,21 +107,12 @@ def train_network(
     return row
 
 
-def _train(folder: Path, arch: str, place: Path, settings: dict[str, Any], weights: str | None, seed: int) -> Row:
+def _train(folder: Path, place: Path, settings: dict[str, Any], **asked: Any) -> Row:
     study = read_study(folder)
     plan = network_settings(settings, len(study.cohort.part("train")))
-    trained = train_classifier(
-        study.cohort,
-        arch=arch,
-        directory=place,
-        labels=study.labels,
-        weights=weights,
-        settings=plan,
-        seed=seed,
-        export=False,
-    )
+    trained = train_classifier(study.cohort, **asked, directory=place, labels=study.labels, settings=plan, export=False)
     return {
-        "arch": arch,
+        "arch": asked["arch"],
         "checkpoints": json.dumps([checkpoint.path.name for checkpoint in trained.checkpoints]),
         "mean_auroc": trained.checkpoints[0].mean_auroc,
         "spread": trained.spread,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,10 @@ SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 AXES = {"eca": "ECA of the redrawn images", "true_eca": "true ECA", "true_psi": "true psi"}
 
 
+def _style(place: int) -> dict[str, Any]:
+    return {"color": COLOURS[place % len(COLOURS)], "marker": SHAPES[place % len(SHAPES)]}
+
+
 def tests_against(rows: Sequence[Row], target: str) -> Figure:
     """Draw log10 p of the four tests against the size of the effect, a row of panels per finding: Fig. 3 and 4."""
     frame = pd.DataFrame(rows)
@@ -40,14 +45,7 @@ def tests_against(rows: Sequence[Row], target: str) -> Figure:
             panel = panels[i][j]
             for k, arch in enumerate(archs):
                 part = own[own["arch"] == arch]
-                panel.scatter(
-                    part[target],
-                    part[test],
-                    s=26,
-                    color=COLOURS[k % len(COLOURS)],
-                    marker=SHAPES[k % len(SHAPES)],
-                    label=arch,
-                )
+                panel.scatter(part[target], part[test], s=26, label=arch, **_style(k))
             fit = _fit(panel, own[target].to_numpy(float), own[test].to_numpy(float))
             panel.axhline(np.log10(0.05), color="#777777", linewidth=0.8, linestyle=":")
             # above the panel, where it hides no mark
@@ -82,15 +80,8 @@ def changes(responses: dict[str, pd.DataFrame], study: ImagingStudy, label: str,
         panel.plot([0, 1], [0, 1], color="#777777", linewidth=0.8)
         for k, level in enumerate(study.levels):
             part = points[points["factual"] == level]
-            panel.scatter(
-                part[contrast[0]],
-                part[contrast[1]],
-                s=9,
-                alpha=0.7,
-                color=COLOURS[k % len(COLOURS)],
-                marker=SHAPES[k % len(SHAPES)],
-                label=f"recorded {level} ({len(part)})",
-            )
+            label = f"recorded {level} ({len(part)})"
+            panel.scatter(part[contrast[0]], part[contrast[1]], s=9, alpha=0.7, label=label, **_style(k))
         panel.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         panel.set_title(name, fontsize=10)
         panel.set_xlabel(f"output under do({contrast[0]})", fontsize=8)

@@ -11,8 +11,6 @@ from sklearn.decomposition import PCA
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.faithfulness import read_faithfulness
 from citlr.audit.measures.retraining import parts_of
-from citlr.audit.redrawing.coin import coin_sample
-from citlr.audit.redrawing.drawing import CohortRequest
 from citlr.audit.redrawing.pictures import Pictures
 from citlr.audit.stages import GENERATOR, PICTURES, QUALITY, redrawn_and_measured
 from citlr.console import Narrator
@@ -24,12 +22,13 @@ from citlr.generators.preparation import conditions_of
 from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.registry import build_generator, load_generator
 from citlr.invariance.effects.auroc import clustered_auroc
-from citlr.run.files import atomic_write, read_json, write_json
+from citlr.run.files import read_json, write_json
 from citlr.run.rows import Row
 from citlr.run.stage import SCRATCH, Stage
 from citlr.run.stages import Stages
 from citlr.studies.imaging.study import ImagingEffort, ImagingStudy, read_study
 from citlr.studies.kit.audits import Redrawn, generator_recipe
+from citlr.studies.kit.worlds import write_array
 
 # The published test learns from Z by small networks on some hundred images: more dimensions than this only add noise.
 COMPONENTS = 32
@@ -53,17 +52,11 @@ def prepare(study: ImagingStudy, effort: ImagingEffort, folder: Path, *, seed: i
     """Train the generator, redraw the test images once, and measure them; goes on where it was."""
     stages = Stages(folder, narrator)
     generator = {"size": effort.size, "hold": study.hold, "preset": effort.generator, **effort.options}
-    request = CohortRequest(
-        attribute=study.attribute,
-        levels=study.levels,
-        draws=effort.draws,
-        placebo_images=coin_sample(effort.placebo_images),
-        seed=seed,
-    )
     # Refused now rather than by a stage.
     learning_curve = _learning_curve(study.cohort, build_generator(effort.kind, **generator), effort.learn, seed)
-    measured = {"probe_steps": effort.probe_steps, "cycles": effort.cycles, "learning_curve": learning_curve}
-    recipe = generator_recipe(effort.kind, generator, request, **measured)
+    asked = {name: getattr(effort, name) for name in ("draws", "placebo_images", "probe_steps", "cycles")}
+    of = (study.attribute, study.levels)
+    recipe = generator_recipe(effort.kind, generator, of, **asked, learning_curve=learning_curve, seed=seed)
     with stages.locked():
         kept = stages.do(_study_stage(study))
         counterfactuals, _, _ = redrawn_and_measured(stages, recipe, study.cohort, narrator)
@@ -115,8 +108,7 @@ def _study_stage(study: ImagingStudy) -> Stage:
 
 def _representation_stage(counterfactuals: Counterfactuals, seed: int) -> Stage:
     def work(folder: Path) -> None:
-        with atomic_write(folder / "representation.npy") as temporary, temporary.open("wb") as stream:
-            np.save(stream, _represent(counterfactuals, seed))
+        write_array(folder / "representation.npy", _represent(counterfactuals, seed))
 
     inputs = {"components": COMPONENTS, "seed": seed}
     return Stage("representation", inputs, work, ("representation.npy",), (counterfactuals.key,))

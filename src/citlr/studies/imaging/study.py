@@ -13,13 +13,13 @@ from citlr.data.cohort import Cohort
 from citlr.errors import InputError, did_you_mean, require_known
 from citlr.predictors.training.zoo import ARCHITECTURES, PROBE
 from citlr.randomness import hashed_seed
-from citlr.run.files import atomic_write, read_json, write_json
+from citlr.run.files import read_json, write_json
 from citlr.run.stages import Stages
 from citlr.simulators.phantom import FINDINGS, PhantomSample, PhantomWorld
 from citlr.simulators.phantom.sample import read_phantom
 from citlr.studies.generation.study import cohort_study
 from citlr.studies.kit.cohorts import Source
-from citlr.studies.kit.worlds import DEFAULT_WORLD, anatomy_of, world_folder
+from citlr.studies.kit.worlds import DEFAULT_WORLD, anatomy_of, world_folder, write_array
 
 # A finding of fewer images teaches a network nothing, and its AUROC has an interval as wide as the scale.
 FEWEST_POSITIVES = 50
@@ -141,8 +141,7 @@ class ImagingStudy:
         self.cohort.to_parquet(folder / "cohort.parquet")
         if self.sample is not None:
             for level in self.levels:
-                with atomic_write(folder / "truth" / f"{level}.npy") as temporary, temporary.open("wb") as stream:
-                    np.save(stream, self.sample.counterfactual(level))
+                write_array(folder / "truth" / f"{level}.npy", self.sample.counterfactual(level))
         content = {key: getattr(self, key) for key in ("name", "attribute", "levels", "labels", "hold", "notes")}
         write_json(folder / "study.json", {**content, "truth": self.sample is not None})
 
@@ -150,15 +149,9 @@ class ImagingStudy:
 def read_study(folder: Path) -> ImagingStudy:
     """Read what `ImagingStudy.save` wrote; the phantom's units stay behind as pictures."""
     content = read_json(folder / "study.json")
-    return ImagingStudy(
-        name=content["name"],
-        cohort=Cohort.from_parquet(folder / "cohort.parquet"),
-        attribute=content["attribute"],
-        levels=tuple(content["levels"]),
-        labels=tuple(content["labels"]),
-        hold=tuple(content["hold"]),
-        notes=tuple(content["notes"]),
-    )
+    lists: dict[str, Any] = {name: tuple(content[name]) for name in ("levels", "labels", "hold", "notes")}
+    cohort = Cohort.from_parquet(folder / "cohort.parquet")
+    return ImagingStudy(content["name"], cohort, content["attribute"], **lists)
 
 
 def phantom_fractions(effort: ImagingEffort) -> tuple[float, float, float]:

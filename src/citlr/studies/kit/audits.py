@@ -8,21 +8,48 @@ import pandas as pd
 
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.faithfulness import Faithfulness, QualitySettings
+from citlr.audit.redrawing.coin import coin_sample
 from citlr.audit.redrawing.drawing import CohortRequest
 from citlr.audit.results.result import AuditResult
 from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
-from citlr.audit.stages import Recipe
+from citlr.audit.stages import Recipe, fit_stage
 from citlr.config import ControlsConfig, GateConfig, TestConfig
 from citlr.data.cohort import Cohort
 from citlr.generators.registry import build_generator
 from citlr.run.machine import versions
+from citlr.run.stage import Stage
+from citlr.run.stages import Stages
 
 
-def generator_recipe(kind: str, generator: Mapping[str, Any], request: CohortRequest, **quality: Any) -> Recipe:
-    """Say how a generator is trained, the test images redrawn and measured: all by the seed of the request."""
-    measured = QualitySettings(generator["hold"], seed=request.seed, **quality)
-    settings = {"kind": kind, **generator}
-    return Recipe(lambda: build_generator(**settings), settings, request, measured, request.seed)
+def generator_recipe(
+    kind: str,
+    generator: Mapping[str, Any],
+    of: tuple[str, tuple[str, ...]],
+    *,
+    draws: int,
+    placebo_images: int | None,
+    seed: int,
+    **quality: Any,
+) -> Recipe:
+    """Say how a generator is trained, and test images redrawn under levels `of` an attribute and measured."""
+    request = CohortRequest(*of, draws, placebo_images=coin_sample(placebo_images), seed=seed)
+    settings, measured = {"kind": kind, **generator}, QualitySettings(generator["hold"], seed=seed, **quality)
+    return Recipe(lambda: build_generator(**settings), settings, request, measured, seed)
+
+
+def training_stage(
+    stages: Stages, kind: str, settings: Mapping[str, Any], splits: tuple[Cohort, Cohort], *, seed: int, name: str
+) -> Stage:
+    """Return the stage that trains a generator, one of several, as `models/<name>`."""
+    return fit_stage(
+        lambda: build_generator(kind, **settings),
+        {"kind": kind, **settings},
+        splits,
+        seed=seed,
+        narrator=stages.narrator,
+        name=f"fit.{name}",
+        place=f"models/{name}",
+    )
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from citlr.audit.intake import audited_cohort
 from citlr.config import CohortConfig, read_config
 from citlr.console import Narrator
@@ -39,11 +41,7 @@ YAML = (".yaml", ".yml")
 
 @dataclass(frozen=True)
 class Taken:
-    """A cohort as it was taken in.
-
-    - `name`: Of the file, or of the folder that holds a `cohort.parquet`.
-    - `held`: What its configuration holds, nothing where it has none.
-    """
+    """A cohort as it was taken in: named after its file or folder, `held` what its configuration holds."""
 
     cohort: Cohort
     name: str
@@ -77,6 +75,11 @@ def take_source(source: Source, narrator: Narrator) -> Taken:
     name = file.stem if file.stem != "cohort" else file.parent.name
     levels = tuple(settings.levels or cohort.levels(settings.attribute))
     return Taken(cohort, name, settings.attribute, levels, tuple(held))
+
+
+def evenly(cohort: Cohort, most: int) -> Cohort:
+    """Take so many images at most, evenly over the rows."""
+    return cohort.take(np.unique(np.linspace(0, len(cohort) - 1, min(most, len(cohort))).astype(int)))
 
 
 def require_columns(cohort: Cohort, names: Sequence[str]) -> None:

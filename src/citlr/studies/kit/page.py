@@ -39,10 +39,10 @@ def _latex(text: str) -> str:
 Cell = str | Callable[[Any], str]
 
 
-def markdown_table(columns: Mapping[str, Cell], rows: Iterable[Any], align: str = "") -> list[str]:
+def table_lines(columns: Mapping[str, Cell], rows: Iterable[Any], align: str = "") -> list[str]:
     """Write the lines of a table: a cell for each heading, as it is, and an "l" or "r" for each column as LaTeX has it.
 
-    >>> markdown_table({"test": "{name}", "n": lambda row: str(row["n"])}, [{"name": "t", "n": 3}], "lr")
+    >>> table_lines({"test": "{name}", "n": lambda row: str(row["n"])}, [{"name": "t", "n": 3}], "lr")
     ['| test | n |', '|---|--:|', '| t | 3 |']
     """
     return _lines(columns, _cells(columns, rows), align)

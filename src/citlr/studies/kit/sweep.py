@@ -29,10 +29,7 @@ _GROWN = 16e6  # bytes that a task may leave to its worker before they are given
 
 @dataclass(frozen=True)
 class SweepTask:
-    """One task: what it is called, its seed and its arguments.
-
-    - `arguments`: Further keyword arguments, which can be written as JSON.
-    """
+    """One task: what it is called, its seed, and further keyword arguments, which can be written as JSON."""
 
     name: str
     seed: int | tuple[int, ...]

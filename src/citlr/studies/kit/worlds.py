@@ -1,4 +1,4 @@
-"""Worlds of the studies whose counterfactuals are exact: their kinds by name, and their images on disk."""
+"""Worlds of the studies whose counterfactuals are exact: their kinds by name, and their images and arrays on disk."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from citlr.errors import require_known
+from citlr.run.files import atomic_write
 from citlr.run.stage import Stage
 from citlr.run.stages import Stages
 from citlr.simulators.phantom.world import AnatomyKind
@@ -51,16 +52,19 @@ def world_folder(
     return stages.path(name)
 
 
+def write_array(path: Path, array: NDArray[np.float32]) -> None:
+    """Write an array as `.npy`, atomically."""
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
+        np.save(stream, array)
+
+
 def true_changes(units: WorldUnits, levels: tuple[str, ...]) -> NDArray[np.float32]:
     """Give the exact change from each image's own level to every other one, (n (levels - 1), 1, s, s), not rounded."""
     return changes(np.stack([units.counterfactual(level, digital=False) for level in levels], axis=1), units.level)
 
 
 def changes(images: NDArray[np.float32], own: NDArray[np.intp]) -> NDArray[np.float32]:
-    """Give the change from the image under the own level to that under every other one.
-
-    Shapes: `images` (n, levels, ...), `own` (n,); gives (n (levels - 1), ...).
-    """
+    """Give the changes from the own level to the others: of images (n, levels, ...), (n (levels - 1), ...)."""
     others = np.arange(images.shape[1])[None, :] != own[:, None]
     base = images[np.arange(len(images)), own]
     found: NDArray[np.float32] = (images - base[:, None])[others]

@@ -8,19 +8,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from citlr.audit.stages import fit_stage
 from citlr.console import Narrator
 from citlr.errors import require_known
 from citlr.generators.quality.features import Extractor, features_fingerprint, load_extractor
-from citlr.generators.registry import build_generator, load_generator
+from citlr.generators.registry import load_generator
 from citlr.learning.checkpoints import load_module, save_state
-from citlr.run.files import atomic_write, read_json, write_json
+from citlr.run.files import read_json, write_json
 from citlr.run.rows import Row
 from citlr.run.stage import SCRATCH, Stage
 from citlr.run.stages import Stages
 from citlr.simulators.morphomnist.files import read_mnist
 from citlr.simulators.morphomnist.world import ATTRIBUTES, DIGIT, SIZE
+from citlr.studies.kit.audits import training_stage
 from citlr.studies.kit.page import save_figure, write_page
+from citlr.studies.kit.worlds import write_array
 from citlr.studies.morphomnist.measure import WIDTH, Measures, Reader, fit_reader, measured, redrawing
 from citlr.studies.morphomnist.page import page, picture, sheets
 from citlr.studies.morphomnist.study import PRESETS, Effort, Entrant, Study, entrants, open_study
@@ -97,25 +98,15 @@ def _measure_entrant(
     if entrant.trained:
         options = effort.options.get(entrant.kind, {}) | entrant.options
         settings = {"size": SIZE, "hold": (DIGIT,), "attributes": ATTRIBUTES, **options}
-        record = stages.do(
-            fit_stage(
-                lambda: build_generator(entrant.kind, **settings),
-                {"kind": entrant.kind, **settings},
-                (study.train, study.validation),
-                seed=seed,
-                narrator=stages.narrator,
-                name=f"fit.{name}",
-                place=f"models/{name}",
-            )
-        )
+        splits = (study.train, study.validation)
+        record = stages.do(training_stage(stages, entrant.kind, settings, splits, seed=seed, name=name))
         spent, after = float(record.facts["core_seconds"]), (*after, record.key)
 
     def work(folder: Path) -> None:
         stages.narrator.say(f"measuring {name}")
         generator = load_generator(stages.path("models", name)) if entrant.trained else None
         row, changed = measured(measures, redrawing(entrant, generator, study.test))
-        with atomic_write(folder / "pictures" / f"{name}.npy") as temporary, temporary.open("wb") as stream:
-            np.save(stream, np.stack([changed[each][:PICTURES] for each in ATTRIBUTES]))
+        write_array(folder / "pictures" / f"{name}.npy", np.stack([changed[each][:PICTURES] for each in ATTRIBUTES]))
         write_json(folder / "rows" / f"{name}.json", {"model": name, "kind": entrant.kind, "fit_seconds": spent, **row})
 
     places = (f"rows/{name}.json", f"pictures/{name}.npy")

@@ -42,11 +42,7 @@ FRACTIONS = (0.70, 0.10, 0.20)
 
 @dataclass(frozen=True)
 class Drawn:
-    """Units of a world as they lie on disk.
-
-    - `units`: All of them; they know the truth.
-    - `cohort`: Their images, with splits.
-    """
+    """Units of a world, which know the truth, and the cohort of their images on disk, with splits."""
 
     units: WorldUnits
     cohort: Cohort

@@ -11,8 +11,6 @@ from torch import nn
 
 from citlr.audit.generation import Counterfactuals
 from citlr.audit.measures.faithfulness import Faithfulness
-from citlr.audit.redrawing.coin import coin_sample
-from citlr.audit.redrawing.drawing import CohortRequest
 from citlr.audit.stages import Recipe, redrawn_and_measured
 from citlr.console import Narrator
 from citlr.generators.quality.measures import effect_map
@@ -61,15 +59,10 @@ def make_world(
 def recipe_of(family: Family, settings: PipelineSettings, seed: int, *, size: int, **quality: Any) -> Recipe:
     """Say how a world's generator is trained, its test images redrawn and measured."""
     generator = {"size": size, "hold": family.hold, "preset": settings.preset, **settings.options}
-    request = CohortRequest(
-        attribute=family.attribute,
-        levels=family.levels,
-        draws=settings.draws,
-        placebo_images=coin_sample(settings.placebo_images),
-        seed=seed,
-    )
     # Cycles are in no table, and no gate rests on them.
-    return generator_recipe(settings.kind, generator, request, probe_steps=settings.probe_steps, cycles=1, **quality)
+    asked = {name: getattr(settings, name) for name in ("draws", "placebo_images", "probe_steps")}
+    of = (family.attribute, family.levels)
+    return generator_recipe(settings.kind, generator, of, **asked, seed=seed, cycles=1, **quality)
 
 
 def _measured(counterfactuals: Counterfactuals, units: WorldUnits, found: Faithfulness) -> dict[str, Any]:

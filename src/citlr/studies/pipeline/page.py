@@ -23,6 +23,7 @@ from citlr.studies.pipeline.tables import (
     share_of,
     wrong_lines,
 )
+from citlr.text import joined
 
 TITLE = """# The whole pipeline: how often does an audit accuse an innocent classifier?
 
@@ -185,9 +186,10 @@ def _made(tables: dict[str, Any]) -> Iterator[str]:
     settings = tables["settings"]
     options = ", ".join(f"{name} {value}" for name, value in settings["options"].items())
     kind = settings.get("kind", "dldm").upper()
+    held = joined(tables.get("family", {}).get("hold", ["view", "cardiomegaly", "effusion"])) or "nothing"
     yield (
         f"Seed {tables['seed']}; {_images(tables)}; {kind}, preset {settings['preset']}"
-        f"{f' with {options}' if options else ''}, which holds {_held(tables)}; {settings['draws']} draws per level. "
+        f"{f' with {options}' if options else ''}, which holds {held}; {settings['draws']} draws per level. "
         "Margin 0.02, decisions at 0.5, default gates."
     )
 
@@ -207,12 +209,6 @@ def _images(tables: dict[str, Any]) -> str:
         f"validation, audit); networks trained on {settings['model_patients']} patients of their own for "
         f"{settings['epochs']} rounds"
     )
-
-
-def _held(tables: dict[str, Any]) -> str:
-    """Name what the generator holds."""
-    names = tables.get("family", {}).get("hold", ["view", "cardiomegaly", "effusion"])
-    return ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1] if names else "nothing"
 
 
 def write_pipeline_figure(source: str | Path, target: str | Path) -> None:

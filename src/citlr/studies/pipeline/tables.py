@@ -10,7 +10,7 @@ from scipy import stats
 from citlr.config import GateConfig, TestConfig
 from citlr.run.rows import Row
 from citlr.studies.calibration.counts import exact_bounds
-from citlr.studies.kit.page import Cell, markdown_table
+from citlr.studies.kit.page import Cell, table_lines
 
 CONFIDENCE = 0.95
 # True flip rates from which on a bias is to be found.
@@ -154,7 +154,7 @@ def hidden_lines(tables: dict[str, Any]) -> Iterator[str]:
         "smallest true flip rate": "{smallest_flip_rate:.3f}",
         "carried at the generator's size / at the classifier's": carried,
     }
-    yield from markdown_table(columns, [{"name": name, **group} for name, group in summary.items()], "lrrrrrrrrrl")
+    yield from table_lines(columns, [{"name": name, **group} for name, group in summary.items()], "lrrrrrrrrrl")
 
 
 def prediction_table(tables: dict[str, Any]) -> list[str]:
@@ -176,7 +176,7 @@ def prediction_table(tables: dict[str, Any]) -> list[str]:
         "share carried, lower bound": span("carried"),
         "difference beyond the margin": lambda group: str(sum(bool(row["beyond"]) for row in group[1])),
     }
-    return markdown_table(columns, groups.items(), "lrllllr")
+    return table_lines(columns, groups.items(), "lrllllr")
 
 
 def _span(values: list[float]) -> str:
@@ -217,7 +217,7 @@ def correlation_table(summary: dict[str, Row]) -> list[str]:
         "Spearman psi": lambda row: number_of(row["spearman_psi"]),
         "Spearman mean effect": lambda row: number_of(row["spearman_mean_effect"]),
     }
-    return markdown_table(columns, [{"name": name, **group} for name, group in summary.items()], "lrrrrrrrrr")
+    return table_lines(columns, [{"name": name, **group} for name, group in summary.items()], "lrrrrrrrrr")
 
 
 def flip_rate_table(every: Row) -> list[str]:
@@ -230,7 +230,7 @@ def flip_rate_table(every: Row) -> list[str]:
             "" if part["psi_share"] is None else f"{part['psi_share']:.0%}"
         ),
     }
-    return markdown_table(columns, every["detected_by_flip_rate"], "lrlr")
+    return table_lines(columns, every["detected_by_flip_rate"], "lrlr")
 
 
 def generator_table(worlds: list[Row]) -> list[str]:
@@ -252,7 +252,7 @@ def generator_table(worlds: list[Row]) -> list[str]:
         **({"guidance": lambda row: f"{row['training']['guidance']:g}"} if guided else {}),
         "core minutes": lambda row: f"{row['fit_core_seconds'] / 60:.1f}",
     }
-    return markdown_table(
+    return table_lines(
         columns, sorted(worlds, key=lambda row: (row["correlation"], row["number"])), "lrrrrrrll" + "r" * (1 + guided)
     )
 
@@ -281,7 +281,7 @@ def wrong_lines(models: list[Row]) -> Iterator[str]:
         "verdict": "{verdict}",
         "gates that failed": lambda row: ", ".join(row["failed_gates"]) or "none",
     }
-    yield from markdown_table(columns, wrong, "llllrrrll")
+    yield from table_lines(columns, wrong, "llllrrrll")
 
 
 def _is_wrong(row: Row) -> bool:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from citlr.report.tables import safe_csv
-from citlr.studies.kit.page import Cell, markdown_table, save_figure, write_page
+from citlr.studies.kit.page import Cell, save_figure, table_lines, write_page
 from citlr.studies.synthetic.run import FAMILIES, GRADED, TESTS
 from citlr.studies.synthetic.summary import ALPHA, AXES, MISSED_FROM, correlations, errors, worlds
 
@@ -117,7 +117,7 @@ def markdown(table: pd.DataFrame) -> str:
     columns: dict[str, Cell] = {
         str(name): f"{{{name}:.3f}}" if table[name].dtype.kind == "f" else f"{{{name}}}" for name in table
     }
-    return "\n".join(markdown_table(columns, table.to_dict("records")))
+    return "\n".join(table_lines(columns, table.to_dict("records")))
 
 
 def page_text(rows: pd.DataFrame, tables: dict[str, pd.DataFrame], failed: int) -> str:

@@ -103,10 +103,7 @@ def _two_classes(train: TabularSample) -> None:
 def decisions(
     model: Model, world: TabularWorld, z: Floats, *, draws: int, seed: int, shared: bool
 ) -> NDArray[np.float64]:
-    """Redraw each unit under both levels by the world's own equations and decide.
-
-    Shapes: `z` (n, k); gives (n, 2, draws).
-    """
+    """Redraw units `z` (n, k) under both levels by the world's own equations and decide: (n, 2, draws)."""
     x = world.counterfactuals(z, draws=draws, seed=seed, shared_noise=shared)
     n, k = z.shape
     own = np.random.default_rng([seed, 2]).normal(size=x.shape[:3])
