@@ -90,8 +90,8 @@ class Pictures:
     def _edited(self, rows: Sequence[int], originals: Images, owner: Rows, edits: Edit) -> Images:
         """Edit images (k, c, side, side): for every edit, the place of its original in `rows`."""
         drawn = originals[owner]
-        changes = edits.displacement.any(axis=(1, 2, 3)) | edits.added.any(axis=(1, 2, 3))
-        for place, native in self._native(rows, originals, owner, changes):
+        moves, adds = (np.any(part, axis=(1, 2, 3)) for part in (edits.displacement, edits.added))
+        for place, native in self._native(rows, originals, owner, np.logical_or(moves, adds)):
             drawn[place] = native.edited(edits[place])
         return drawn
 
