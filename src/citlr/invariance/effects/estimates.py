@@ -68,6 +68,10 @@ def outcome_values(
     responses: Responses, *, outcome: Outcome = "decision", threshold: float | Mapping[str, float] = 0.5
 ) -> Floats:
     """Return what is tested, shape (units, levels, draws, labels): decisions (0 or 1) or the probabilities."""
+    if not isinstance(responses, Responses):
+        raise InputError(
+            f"responses is a {type(responses).__name__}; give Responses, such as Responses.from_arrays(values)."
+        )
     require_known(outcome, get_args(Outcome), f"outcome is '{outcome}'")
     return responses.decisions(threshold) if outcome == "decision" else responses.values
 

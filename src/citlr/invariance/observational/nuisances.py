@@ -71,7 +71,7 @@ class Observations:
     ) -> Self:
         """Check the arrays and keep the rows of the contrast."""
         require_named(level, "level")
-        z, y, level_ = unmasked(representation), unmasked(prediction), np.asarray(level)
+        z, y, level_ = unmasked(representation, "z"), unmasked(prediction, "prediction"), np.asarray(level)
         z = z[:, None] if z.ndim == 1 else z
         who = np.arange(len(level_)) if patients is None else patients
         require_named(who, "patient")
@@ -81,6 +81,8 @@ class Observations:
                 f"Representation, level, prediction and patients must have one row per image, found shapes {z.shape}, "
                 f"{level_.shape}, {y.shape}, {who.shape}."
             )
+        if not z.shape[1]:
+            raise InputError("The representation has no column; give at least one number for each image.")
         if not np.all(np.isfinite(z)):
             raise InputError(f"The representation has {int(np.sum(~np.isfinite(z)))} missing or infinite values.")
         require_chances(y)
@@ -261,7 +263,7 @@ def _foretold(data: Observations, assignment: Assignment, seed: int) -> float:
 
 
 def _known(propensity: ArrayLike, data: Observations) -> Floats:
-    p = np.asarray(propensity, dtype=float)
+    p = unmasked(propensity, "propensity")
     if p.ndim == 1 and p.size != data.a.size and p.size > int(data.rows.max()):
         p = p[data.rows]  # given for all rows, of which the contrast uses some
     if p.shape != data.a.shape:
