@@ -167,7 +167,7 @@ def assign(
     a = data.a[first]
     note = "" if by_patient else "the attribute varies within patients and is redrawn image by image"
     if propensity is not None:
-        p = _known(propensity, data)
+        p = known_propensity(propensity, data)
         if np.any(np.abs(p - p[first][unit]) > 1e-9):
             raise InputError(
                 "The known propensity differs between images of one patient, whose level is one and the same."
@@ -262,7 +262,8 @@ def _foretold(data: Observations, assignment: Assignment, seed: int) -> float:
     return float(stats.t.sf(sqrt(sums.size) * float(sums.mean()) / spread, sums.size - 1)) if spread > 0 else 1.0
 
 
-def _known(propensity: ArrayLike, data: Observations) -> Floats:
+def known_propensity(propensity: ArrayLike, data: Observations) -> Floats:
+    """Check a propensity that was given, of all rows or of those of the contrast, and keep the latter: (n,)."""
     p = unmasked(propensity, "propensity")
     if p.ndim == 1 and p.size != data.a.size and p.size > int(data.rows.max()):
         p = p[data.rows]  # given for all rows, of which the contrast uses some

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from citlr.errors import InputError
 from citlr.invariance.arrays import ordered, pair_of, repeated, require_named, require_one_order, unmasked
 from citlr.invariance.effects.intervals import check_alpha
+from citlr.invariance.observational.given import fit_of_given
 from citlr.invariance.observational.lower_bound import FEWEST_PATIENTS
 from citlr.invariance.observational.nuisances import Observations
 from citlr.invariance.observational.result import Observed
@@ -133,7 +134,7 @@ def observe(
     found, told = [], []
     for pair in pairs:
         data = Observations.of(z, levels, prediction, patients=who, contrast=pair)
-        told.append(_repeated(data))
+        told.append(_repeated(data) + ("" if propensity is None else fit_of_given(data, propensity)))
         found.append(assess_observational(data, propensity, redraws=redraws, alpha=alpha, seed=seed))
     adjusted = adjust([one.pvalue_adjusted for one in found]).holm
     verdicts = [judge(one, float(p), alpha) for one, p in zip(found, adjusted, strict=True)]
