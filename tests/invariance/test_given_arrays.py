@@ -186,6 +186,39 @@ def test_rows_with_one_index_in_two_orders_are_refused(values: np.ndarray, seen:
         citlr.observe(**{**seen, "z": pd.DataFrame(seen["z"]), "attribute": level.iloc[::-1]})
 
 
+def long_table(values: np.ndarray) -> pd.DataFrame:
+    names = [[f"i{k}" for k in range(N)], LEVELS, range(3), ["a", "b"]]
+    index = pd.MultiIndex.from_product(names, names=["image_id", "level", "draw", "label"])
+    frame = pd.DataFrame({"probability": values.ravel()}, index=index).reset_index()
+    return frame.assign(patient_id=frame["image_id"], attribute="sex")
+
+
+def test_a_table_of_any_types_is_the_array_that_it_was_made_of(values: np.ndarray) -> None:
+    frame = long_table(values)
+    names = dict.fromkeys(["image_id", "patient_id", "level", "label", "attribute"], "category")
+    for table in (frame.convert_dtypes(), frame.convert_dtypes(dtype_backend="pyarrow"), frame.astype(names)):
+        assert np.array_equal(Responses.from_frame(table.set_axis([0] * len(table))).values, values)
+
+
+def test_what_is_no_table_of_responses_is_named(values: np.ndarray) -> None:
+    frame = long_table(values)
+    wrong: list[tuple[Any, dict[str, Any], str]] = [
+        (values, {}, "frame is a ndarray; give a DataFrame"),
+        (pd.concat([frame, frame[["level"]]], axis=1), {}, "the column 'level' twice"),
+        (frame.assign(probability=frame["probability"] + 1j), {}, "'probability' holds complex128"),
+        (frame.assign(probability=pd.Timestamp("1970-01-01")), {}, "'probability' holds datetime64"),
+        (frame.replace({"level": {"f": " "}}), {}, "The column 'level' is empty in 360 rows"),
+        (frame.replace({"image_id": {"i7": ""}}), {}, "The column 'image_id' is empty in 12 rows"),
+        (frame, {"levels": {"f", "m"}}, "levels is a set"),
+        (frame, {"labels": "ab"}, "labels is one text"),
+        (frame, {"levels": ["f", "f"]}, "levels has the same name twice: f, f"),
+        (frame, {"number": True}, "The levels f, m are no numbers, and `number` says they are"),
+    ]
+    for table, options, said in wrong:
+        with pytest.raises(InputError, match=said):
+            Responses.from_frame(table, **options)
+
+
 def test_a_number_that_is_a_place_and_the_name_of_another_level_is_refused(values: np.ndarray) -> None:
     recorded = np.arange(N) % 2
     with pytest.raises(InputError, match="give the names as text"):

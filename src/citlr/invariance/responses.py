@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from citlr.doses import as_numbers
 from citlr.errors import InputError, did_you_mean
 from citlr.invariance.arrays import nameless, ordered, require_one_order, unmasked
 from citlr.invariance.operating_point import reaches, thresholds
-from citlr.invariance.tables import read_long
+from citlr.invariance.tables import read_long, require_different, require_numbers
 from citlr.text import listed_few, visible
 from citlr.values import Flag, check_value
 
@@ -93,8 +92,8 @@ class Responses:
             if name not in ("patients", "units", "factual"):
                 _check_probabilities(array, name)
         _check_names(self)
-        if self.number and as_numbers(self.levels) is None:
-            raise InputError(f"The levels {', '.join(self.levels)} are no numbers, and `number` says they are.")
+        if self.number:
+            require_numbers(self.levels)
 
     @property
     def n_units(self) -> int:
@@ -327,8 +326,7 @@ def _check_names(r: Responses) -> None:
     for name, found, size in (("levels", r.levels, np.shape(r.values)[1]), ("labels", r.labels, np.shape(r.values)[3])):
         if len(found) != size:
             raise InputError(f"{name} has {len(found)} names for {size} {name} in values.")
-        if len(set(found)) != len(found):
-            raise InputError(f"{name} has the same name twice: {', '.join(found)}.")
+        require_different(found, name)
     if not pd.Series(r.units).is_unique:
         twice = pd.Series(r.units)[pd.Series(r.units).duplicated()].iloc[0]
         raise InputError(f"The image '{twice}' is there twice; every unit needs an identifier of its own.")
