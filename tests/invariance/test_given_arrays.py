@@ -45,6 +45,20 @@ def test_patients_of_a_tensor_are_told_by_their_numbers(values: np.ndarray, seen
         assert citlr.observe(**seen, patients=given).associations[0].n_patients == N // 2
 
 
+def test_what_patients_and_levels_are_called_makes_no_difference(seen: dict[str, Any]) -> None:
+    """Numbers in Python are text in a CSV: folds that were drawn in the order of names were others there."""
+    rest = {name: given for name, given in seen.items() if name != "propensity"}
+    numbers = np.arange(N) % 40
+    one, *others = (
+        citlr.observe(**rest, patients=given)
+        for given in (numbers, numbers.astype(str), [f"{(7 * k) % 41:x}" for k in numbers], numbers[::1] - 5.0)
+    )
+    for other in others:
+        assert one.assessments[0] == other.assessments[0]
+    renamed = citlr.observe(**{**rest, "attribute": np.where(seen["attribute"] == "f", "1", "2")}, patients=numbers)
+    assert renamed.assessments[0].pvalue_adjusted == one.assessments[0].pvalue_adjusted
+
+
 def test_patients_may_be_tuples_and_of_several_kinds(values: np.ndarray, seen: dict[str, Any]) -> None:
     pairs = [("site", k // 2) for k in range(N)]
     mixed = np.array([k // 2 if k % 4 < 2 else f"p{k // 2}" for k in range(N)], dtype=object)

@@ -6,6 +6,7 @@ from math import sqrt
 from typing import Any, Literal, Self
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.special import expit, logit
@@ -89,7 +90,8 @@ class Observations:
         names = level_.astype(str)
         pair = _contrast(names, contrast)
         rows = np.flatnonzero((names == pair[0]) | (names == pair[1]))
-        cluster = np.unique(who[rows], return_inverse=True)[1]
+        # As they come, whatever they are called: folds are drawn by these numbers.
+        cluster = np.asarray(pd.factorize(who[rows])[0], dtype=np.intp)
         if int(cluster.max()) < 3:
             raise InputError(f"A test without a generator needs at least 4 patients, found {int(cluster.max()) + 1}.")
         return cls(z[rows], (names[rows] == pair[1]).astype(float), y[rows], cluster, pair, rows)

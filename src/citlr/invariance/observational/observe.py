@@ -148,14 +148,11 @@ def observe(
     return Observed("dependence" if depends else "inconclusive", judged, beside, alpha)
 
 
-def _patients(patients: ArrayLike) -> NDArray[Any]:
-    """Give whose image each is, as names that have an order: numbers beside text have none."""
+def _patients(patients: ArrayLike) -> NDArray[np.intp]:
+    """Give patients numbers as they come: it does not matter whether one is called 10, "10" or a pseudonym."""
     named = ordered(patients, "patients")
     require_named(named, "patient")
-    try:
-        return np.unique(named, return_inverse=True)[1]
-    except TypeError:
-        return np.asarray(pd.factorize(named)[0])
+    return np.asarray(pd.factorize(named)[0])
 
 
 def _require_patients(levels: NDArray[np.str_], patients: NDArray[Any], pairs: Sequence[Sequence[str]]) -> None:
