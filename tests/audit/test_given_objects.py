@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from report_fake import make_result
 
 import citlr
 from citlr.audit.generation import Counterfactuals
@@ -130,3 +133,21 @@ def test_levels_and_images_to_redraw_are_told_apart(drawn: tuple[Cohort, Oracle,
         redraw(oracle, replace(cohort, frame=pd.concat([frame, frame.iloc[:3]])))
     with pytest.raises(InputError, match="no column 'sex' to redraw"):
         redraw(oracle, replace(cohort, frame=frame.rename(columns={"sex": "gender"}), attributes=("gender",)))
+
+
+def test_pictures_are_there_as_long_as_a_copy_of_their_handle(drawn: tuple[Cohort, Oracle, Counterfactuals]) -> None:
+    cohort, oracle, _ = drawn
+    first = redraw(oracle, cohort.take(range(8)))
+    second, folder = replace(first, key="another"), first.main.folder
+    del first
+    gc.collect()
+    assert second.pictures().originals(range(8), 32).shape == (8, 1, 32, 32)
+    assert folder.is_dir()
+    del second
+    gc.collect()
+    assert not folder.is_dir()
+
+
+def test_a_folder_is_no_file_to_write(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a folder: give the path of the file to write"):
+        make_result().to_json(tmp_path)

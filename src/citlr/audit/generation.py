@@ -211,8 +211,8 @@ def generate(
         narrator.say(remark)
     counterfactuals = Counterfactuals.open(root, cohort, generator, key=record.key)
     if out is None:
-        # A folder that nobody asked for lives as long as the counterfactuals.
-        weakref.finalize(counterfactuals, shutil.rmtree, root, ignore_errors=True)
+        # A folder that nobody asked for lives as long as the handle of its pictures, which copies share.
+        weakref.finalize(counterfactuals.main, shutil.rmtree, root, ignore_errors=True)
     return counterfactuals
 
 

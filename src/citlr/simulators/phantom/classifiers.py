@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from citlr.errors import InputError
+from citlr.randomness import ALONE
 from citlr.simulators.phantom import PhantomSample, PhantomWorld
 from citlr.simulators.phantom.anatomy import graded
 from citlr.simulators.phantom.regions import Image, check_finding
@@ -114,7 +115,7 @@ def train_sighted(sample: PhantomSample, finding: str, *, seed: int, epochs: int
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
+    with ALONE, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
 
