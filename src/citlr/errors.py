@@ -67,6 +67,12 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     return f" Did you mean '{folded[near[0]]}'?" if near else f" Known: {shortened(listed(known))}."
 
 
+def require_kind(value: Any, kind: type, name: str, remedy: str) -> None:
+    """Refuse an argument of another kind than is meant, such as a network in the place of a predictor."""
+    if not isinstance(value, kind):
+        raise InputError(f"{name} is a {type(value).__name__}; give {remedy}.")
+
+
 def require_known(name: Any, known: Any, problem: str) -> None:
     """Refuse a name that is not among the known ones; `problem` says so, without its full stop."""
     if name not in known:

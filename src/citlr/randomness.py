@@ -1,6 +1,7 @@
 """Everything random, keyed: seeds made of names and numbers, and the fair coin."""
 
 import hashlib
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,8 @@ import pandas as pd
 # The attribute that nothing in an image goes with, and its levels.
 PLACEBO = "placebo"
 COIN = ("heads", "tails")
+# Held by who seeds torch's random state, which all threads share, until it is done: audits at once draw as alone.
+ALONE = threading.RLock()
 
 
 def hashed_seed(*parts: object) -> int:

@@ -217,6 +217,18 @@ def test_another_number_of_outputs_in_a_later_batch_is_refused() -> None:
         model.predict(IMAGES)
 
 
+def test_an_array_that_a_model_fills_anew_for_every_batch_is_read_before() -> None:
+    images = np.random.default_rng(7).random((10, 1, 4, 4)).astype(np.float32)
+    held = np.zeros((4, 1))
+
+    def score(batch: np.ndarray) -> np.ndarray:
+        held[: len(batch)] = batch.mean(axis=(1, 2, 3), dtype=np.float64)[:, None]
+        return held[: len(batch)]
+
+    model = load_predictor(score, labels=["flu"], output="probability", batch_size=4)
+    assert np.allclose(model.predict(images)[:, 0], images.mean(axis=(1, 2, 3)))
+
+
 def test_a_name_for_an_output_without_one_is_refused() -> None:
     with pytest.raises(InputError, match=r"leave output\.name \('probs'\) out"):
         checked(lambda x: sigmoid(score(x)), {"name": "probs"})

@@ -17,7 +17,7 @@ from citlr.audit.stages import QUALITY, RESPONSES, Asked, predict_stage, quality
 from citlr.config import ControlsConfig, GateConfig, QualityConfig, TestConfig, parse_section
 from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
-from citlr.errors import InputError
+from citlr.errors import InputError, require_kind
 from citlr.predictors.base import Predictor
 from citlr.run.engines import Engine
 from citlr.run.files import fingerprint
@@ -37,9 +37,9 @@ def audit(
     outcome: Literal["decision", "probability"] = "decision",
     threshold: float | Mapping[str, float] = 0.5,
     randomizations: int = 4999,
-    gates: GateConfig | None = None,
-    controls: ControlsConfig | None = None,
-    quality: QualityConfig | None = None,
+    gates: GateConfig | Mapping[str, Any] | None = None,
+    controls: ControlsConfig | Mapping[str, Any] | None = None,
+    quality: QualityConfig | Mapping[str, Any] | None = None,
     seed: int = 0,
     out: str | Path | None = None,
     engine: Literal["loky", "dask", "ray"] = "loky",
@@ -68,9 +68,9 @@ def audit(
         Operating point of the decisions.
     randomizations : int
         Of the test, at least 99.
-    gates, controls : GateConfig, ControlsConfig, optional
-        Limits of the generator; what is planted. Defaults as in a configuration.
-    quality : QualityConfig, optional
+    gates, controls : GateConfig, ControlsConfig or mapping, optional
+        Limits of the generator; what is planted. Keys and defaults are those of a configuration.
+    quality : QualityConfig or mapping, optional
         The network of FID and KID, the null interventions in a row, and the parts of `train` on which the generator is
         trained again for its learning curve.
     seed : int
@@ -101,14 +101,16 @@ def audit(
     StateError
         If workers die again and again at one part, or another process works in `out`.
     """
+    require_kind(model, Predictor, "model", "a predictor, such as citlr.load_predictor(model, labels=[...])")
+    require_kind(
+        counterfactuals, Counterfactuals, "counterfactuals", "what citlr.generate or read_counterfactuals gives"
+    )
     narrator = narrator or QUIET
     asked = {"outcome": outcome, "threshold": threshold, "margin": margin, "alpha": alpha}
     test = parse_section(TestConfig, {**asked, "randomizations": randomizations}, "audit")
     seed = check_value("seed", seed, Seed)
     splits = _splits(counterfactuals, train, validation)
-    seen = {patient for part in splits for patient in part.frame["patient_id"]} & set(
-        counterfactuals.cohort.frame["patient_id"]
-    )
+    seen = set[str]().union(*(_patients(part) for part in splits)) & _patients(counterfactuals.cohort)
     if seen:
         raise InputError(
             f"{len(seen)} patients of the redrawn images are in the training or validation split: redraw the test part."
@@ -116,7 +118,11 @@ def audit(
     for remark in check_on_cohort(model, counterfactuals.cohort, size=counterfactuals.main.plan.size):
         narrator.say(remark)
     chosen = Engine(engine, workers, scheduler)
-    limits, measured = gates or GateConfig(), quality or QualityConfig()
+    limits, measured = (
+        parse_section(GateConfig, gates or {}, "gates"),
+        parse_section(QualityConfig, quality or {}, "quality"),
+    )
+    planted = parse_section(ControlsConfig, controls or {}, "controls")
     with tempfile.TemporaryDirectory(prefix="citlr-") as temporary:
         stages = Stages(temporary if out is None else out, narrator)
         with stages.locked():
@@ -130,7 +136,7 @@ def audit(
                 whole=counterfactuals.cohort,
                 counterfactuals=counterfactuals,
                 faithfulness=faithfulness,
-                settings=Settings(test, limits, controls or ControlsConfig(), seed),
+                settings=Settings(test, limits, planted, seed),
                 provenance={
                     "versions": versions(),
                     "seed": seed,
@@ -174,9 +180,15 @@ def _measured(
     return read_faithfulness(stages.path(QUALITY)), read_responses(stages.path(place)), remarks
 
 
+def _patients(cohort: Cohort) -> set[str]:
+    return {*cohort.frame["patient_id"].astype(str)}
+
+
 def _splits(counterfactuals: Counterfactuals, train: Cohort | None, validation: Cohort | None) -> tuple[Cohort, Cohort]:
     known: tuple[Cohort, Cohort] | None = getattr(counterfactuals.generator, "splits", None)
     if train is not None and validation is not None:
+        for name, part in (("train", train), ("validation", validation)):
+            require_kind(part, Cohort, name, "a cohort, such as cohort.part('train')")
         return train, validation
     if train is not None or validation is not None or known is None:
         raise InputError(

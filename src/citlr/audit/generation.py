@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -17,6 +17,7 @@ from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet
 from citlr.doses import number_levels
+from citlr.errors import InputError, require_kind
 from citlr.generators.base import CounterfactualGenerator
 from citlr.run.engines import Engine
 from citlr.run.files import fingerprint
@@ -179,6 +180,11 @@ def generate(
     StateError
         If workers die again and again at one file, the disk is full, or another process works in `out`.
     """
+    if not hasattr(generator, "attributes"):
+        raise InputError(f"generator is a {type(generator).__name__}; give a fitted one, as load_generator reads it.")
+    require_kind(cohort, Cohort, "cohort", "a cohort, such as citlr.read_cohort(...).part('test')")
+    if isinstance(levels, Set | Mapping):
+        raise InputError(f"levels is a {type(levels).__name__}, which has no order; give a list.")
     narrator = narrator or QUIET
     request = CohortRequest(
         attribute=attribute,
@@ -205,8 +211,8 @@ def generate(
         narrator.say(remark)
     counterfactuals = Counterfactuals.open(root, cohort, generator, key=record.key)
     if out is None:
-        # A folder that nobody asked for lives as long as the counterfactuals.
-        weakref.finalize(counterfactuals, shutil.rmtree, root, ignore_errors=True)
+        # A folder that nobody asked for lives as long as the handle of its pictures, which copies share.
+        weakref.finalize(counterfactuals.main, shutil.rmtree, root, ignore_errors=True)
     return counterfactuals
 
 

@@ -22,6 +22,7 @@ from citlr.errors import InputError
 from citlr.invariance.tables import COARSE_DRAW, COLUMNS, ORIGINAL_DRAW, PUT_BACK_DRAW
 from citlr.predictors.base import Predictor
 from citlr.predictors.check import check_predictor, require_unchanged
+from citlr.predictors.outputs import as_matrix, require_probabilities
 from citlr.predictors.specs import InputSpec
 from citlr.run.engines import Engine
 from citlr.run.files import atomic_write
@@ -245,7 +246,9 @@ def _probabilities(
 ) -> npt.NDArray[np.float64]:
     """Return the probabilities of `labels`, float64 (n, len(labels)); an error names the images."""
     try:
-        values = predictor.predict(images)
+        # A copy, which a predictor of its own may write into, and a matrix of whatever it gives.
+        values = as_matrix(predictor.predict(images.copy()), len(images), predictor.name)
+        require_probabilities(values, predictor.labels, predictor.name)
     except InputError as error:
         raise InputError(f"{error} (The batch starts with the image '{ids[0]}' and ends with '{ids[-1]}'.)") from error
     return values[:, [predictor.labels.index(label) for label in labels]]

@@ -23,7 +23,7 @@ from citlr.data.tables.numbers import banded, is_number
 from citlr.data.tables.printable import require_printable
 from citlr.errors import InputError, require_known
 from citlr.run.files import fingerprint
-from citlr.text import listed_few, visible
+from citlr.text import listed_few, shown, visible
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +92,11 @@ class Cohort:
         needed = ("image_id", "path", "patient_id", *self.attributes, *self.labels, *self.covariates)
         for column in needed:
             require_known(column, self.frame.columns, f"A cohort needs the column '{column}', and its frame has none")
+        twice = self.frame.columns[self.frame.columns.duplicated()]
+        if len(twice):
+            raise InputError(f"The frame of a cohort has the column '{twice[0]}' twice; name every column once.")
+        # The columns that the caller puts into its own table later are no part of this one.
+        object.__setattr__(self, "frame", self.frame.assign(**_as_findings(self.frame, self.labels)))
         if not isinstance(self.frame.index, pd.RangeIndex) or self.frame.index.start or self.frame.index.step != 1:
             object.__setattr__(self, "frame", self.frame.reset_index(drop=True))
         object.__setattr__(self, "root", Path(self.root))
@@ -119,10 +124,11 @@ class Cohort:
         return self.take(np.flatnonzero((self.frame["split"] == split).to_numpy()))
 
     def take(self, rows: npt.ArrayLike) -> Cohort:
-        """Give the images at these row numbers (or where a boolean mask is true), in that order."""
-        chosen = np.asarray(rows)
-        chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
-        return replace(self, frame=self.frame.iloc[chosen].reset_index(drop=True))
+        """Give the images at these row numbers (or where a boolean mask is true), in that order.
+
+        A mask has an entry for every image; one of pandas is aligned by its index, as pandas does.
+        """
+        return replace(self, frame=self.frame.iloc[_places(rows, len(self))].reset_index(drop=True))
 
     def fewer(self, images: int | None, *, seed: int) -> Cohort:
         """Keep about so many images, of whole patients in an order by the seed: fewer are a part of more."""
@@ -195,7 +201,7 @@ class Cohort:
         """
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size} is not a number of images; give 1 or more.")
-        chosen = np.arange(len(self), dtype=np.int64) if rows is None else np.asarray(rows, dtype=np.int64)
+        chosen = np.arange(len(self), dtype=np.int64) if rows is None else _places(rows, len(self))
         ids, paths = self.frame["image_id"].tolist(), self.frame["path"].tolist()
         source = self.pixel_source
 
@@ -208,8 +214,8 @@ class Cohort:
 
     def pixels(self, rows: npt.ArrayLike | None = None, *, size: int, workers: int = 2) -> Pixels:
         """Decode images (n, channels, size, size) all at once: for small sets only."""
-        count = len(self) if rows is None else len(np.asarray(rows))
-        images = np.empty((count, self.channels, size, size), dtype=np.float32)
+        rows = np.arange(len(self)) if rows is None else _places(rows, len(self))
+        images = np.empty((len(rows), self.channels, size, size), dtype=np.float32)
         start = 0
         for part, batch in self.batches(size=size, batch_size=32, rows=rows, workers=workers):
             images[start : start + len(part)] = batch
@@ -317,3 +323,37 @@ class Cohort:
             white=content["white"],
             channels=content.get("channels", 1),
         )
+
+
+def _as_findings(frame: pd.DataFrame, labels: Sequence[str]) -> dict[str, pd.Series]:
+    """Give the labels that are not numbers, as text, categories or nullable truths, as the numbers that they say."""
+    found = {}
+    for name in labels:
+        if isinstance(frame[name].dtype, np.dtype) and frame[name].dtype.kind in "biuf":
+            continue
+        said = pd.to_numeric(frame[name].astype(object), errors="coerce").astype(np.float64)
+        odd = frame[name][said.isna() & frame[name].notna()]
+        if len(odd):
+            raise InputError(f"The label '{name}' holds {shown(odd.iloc[0])}; a finding is 1, 0 or missing.")
+        found[name] = said
+    return found
+
+
+def _places(rows: npt.ArrayLike, count: int) -> npt.NDArray[np.int64]:
+    """Give the numbers of rows, of which there are `count`, by themselves or by a mask; anything else is refused.
+
+    Shapes: gives (chosen,).
+    """
+    if isinstance(rows, pd.Series) and rows.dtype == bool and set(rows.index) == set(range(count)):
+        rows = rows.reindex(range(count))
+    chosen = np.asarray(rows)
+    if chosen.dtype == object and all(isinstance(one, bool | np.bool_) for one in chosen.ravel()):
+        chosen = chosen.astype(bool)
+    if chosen.dtype == bool and chosen.shape != (count,):
+        raise InputError(f"The mask has the shape {chosen.shape} for {count} images; give an entry for every image.")
+    if chosen.dtype == bool:
+        return np.flatnonzero(chosen)
+    whole = chosen.size == 0 or (chosen.dtype.kind in "iuf" and bool(np.all(chosen == np.floor(chosen))))
+    if chosen.ndim != 1 or not whole or bool(np.any((chosen < -count) | (chosen >= count))):
+        raise InputError(f"Rows of the cohort are whole numbers below {count}, or a mask; found {shown(chosen)}.")
+    return chosen.astype(np.int64)

@@ -186,8 +186,8 @@ def _validate(
     """Check once what every test needs, and keep the rows of the two levels."""
     require_named(level, "level")
     require_named(patients, "patient")
-    y, lev, who = unmasked(prediction), np.asarray(level).astype(str), np.asarray(patients)
-    truth = np.zeros(y.shape) if outcome is None else unmasked(outcome)
+    y, lev, who = unmasked(prediction, "prediction"), np.asarray(level).astype(str), np.asarray(patients)
+    truth = np.zeros(y.shape) if outcome is None else unmasked(outcome, "outcome")
     if y.ndim != 1 or not y.shape == lev.shape == who.shape == truth.shape:
         raise InputError(
             f"Parity needs one prediction, level, patient and outcome per image, found shapes "

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from citlr.doses import as_numbers
 from citlr.errors import InputError, did_you_mean
-from citlr.invariance.arrays import unmasked
+from citlr.invariance.arrays import nameless, ordered, require_one_order, unmasked
 from citlr.invariance.operating_point import reaches, thresholds
-from citlr.invariance.tables import read_long
+from citlr.invariance.tables import read_long, require_different, require_numbers
 from citlr.text import listed_few, visible
+from citlr.values import Flag, check_value
 
 # What is known beside the outputs on redrawn images, of every image or of none.
 BESIDE = ("factual", "original", "coarse", "put_back", "own")
@@ -92,8 +92,8 @@ class Responses:
             if name not in ("patients", "units", "factual"):
                 _check_probabilities(array, name)
         _check_names(self)
-        if self.number and as_numbers(self.levels) is None:
-            raise InputError(f"The levels {', '.join(self.levels)} are no numbers, and `number` says they are.")
+        if self.number:
+            require_numbers(self.levels)
 
     @property
     def n_units(self) -> int:
@@ -184,7 +184,8 @@ class Responses:
         own : array-like, optional
             Outputs on images redrawn under their own value of a number, shape (units, draws, labels).
         """
-        array = _as_floats(values, "values")
+        require_one_order(patients=patients, units=units, factual=factual, original=original)
+        array = unmasked(values, "values")
         if array.ndim == 3:
             array = array[..., None]
         if array.ndim != 4:
@@ -192,19 +193,19 @@ class Responses:
                 f"values has {array.ndim} dimensions; give an array of shape (units, levels, draws, labels)."
             )
         n, n_levels, _, n_labels = array.shape
-        names = tuple(f"level{i}" for i in range(n_levels)) if levels is None else tuple(map(str, levels))
-        unit_ids = _objects(range(n) if units is None else units)
+        names = _names(levels, "level", n_levels)
+        unit_ids = ordered(range(n) if units is None else units, "units")
         return cls(
             values=array,
-            patients=unit_ids if patients is None else _objects(patients),
+            patients=unit_ids if patients is None else ordered(patients, "patients"),
             units=unit_ids,
             levels=names,
-            labels=tuple(f"label{i}" for i in range(n_labels)) if labels is None else tuple(map(str, labels)),
+            labels=_names(labels, "label", n_labels),
             attribute=str(attribute),
             factual=None if factual is None else _level_index(factual, names),
-            original=None if original is None else _as_floats(original, "original").reshape(n, n_labels),
-            number=number,
-            own=None if own is None else _as_floats(own, "own").reshape(n, -1, n_labels),
+            original=None if original is None else _of_shape(original, "original", (n, n_labels)),
+            number=check_value("number", number, Flag),
+            own=None if own is None else _of_shape(own, "own", (n, "draws", n_labels)),
         )
 
     @classmethod
@@ -253,29 +254,48 @@ class Responses:
         return cls.from_frame(frame, attribute=attribute)
 
 
-def _objects(items: Iterable[object]) -> NDArray[np.object_]:
-    listed = list(items)
-    array = np.empty(len(listed), dtype=object)
-    array[:] = listed
+def _names(names: Iterable[object] | None, what: str, size: int) -> tuple[str, ...]:
+    """Name the places along an axis, by their number where nobody did."""
+    if names is None:
+        return tuple(f"{what}{i}" for i in range(size))
+    given = ordered(names, f"{what}s")
+    if nameless(given).any():
+        raise InputError(f"{what}s has no name at place {int(np.flatnonzero(nameless(given))[0])}; name every {what}.")
+    return tuple(map(str, given))
+
+
+def _of_shape(values: ArrayLike, name: str, shape: tuple[int | str, ...]) -> NDArray[np.float64]:
+    """Check the shape of what is known beside the outputs; the axis of the labels may be left out where one is there.
+
+    Nothing is reshaped: outputs (labels, units) would become those of other images.
+    """
+    array = unmasked(values, name)
+    if shape[-1] == 1 and array.ndim == len(shape) - 1:
+        array = array[..., None]
+    if array.ndim != len(shape) or any(isinstance(b, int) and a != b for a, b in zip(array.shape, shape, strict=True)):
+        wanted = ", ".join(map(str, shape))
+        raise InputError(f"{name} has the shape {array.shape}; give one of shape ({wanted}), in the order of values.")
     return array
 
 
-def _as_floats(values: ArrayLike, name: str) -> NDArray[np.float64]:
-    try:
-        return unmasked(values)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} is not an array of numbers: {error}.") from error
-
-
 def _level_index(factual: ArrayLike, levels: tuple[str, ...]) -> NDArray[np.intp]:
-    array = np.asarray(factual)
-    if array.dtype.kind in "iu":
-        return array.astype(np.intp)
+    given = ordered(factual, "factual")
+    if nameless(given).any():
+        raise InputError(
+            f"{int(nameless(given).sum())} images have no factual level; give one for every image, or none."
+        )
     position = {level: i for i, level in enumerate(levels)}
-    unknown = [str(level) for level in array.tolist() if str(level) not in position]
+    if all(isinstance(one, int | np.integer) and not isinstance(one, bool) for one in given):
+        if any(position.get(str(one), one) != one for one in given) and {*map(str, given)} <= {*levels}:
+            raise InputError(
+                f"factual holds numbers that are names of the levels ({', '.join(levels)}) and places of others among "
+                "them: give the names as text."
+            )
+        return given.astype(np.intp)
+    unknown = [str(level) for level in given if str(level) not in position]
     if unknown:
         raise InputError(f"The factual level '{unknown[0]}' is none of the levels.{did_you_mean(unknown[0], levels)}")
-    return np.array([position[str(level)] for level in array.tolist()], dtype=np.intp)
+    return np.array([position[str(level)] for level in given], dtype=np.intp)
 
 
 def _by_image(r: Responses) -> dict[str, NDArray[Any]]:
@@ -306,12 +326,11 @@ def _check_names(r: Responses) -> None:
     for name, found, size in (("levels", r.levels, np.shape(r.values)[1]), ("labels", r.labels, np.shape(r.values)[3])):
         if len(found) != size:
             raise InputError(f"{name} has {len(found)} names for {size} {name} in values.")
-        if len(set(found)) != len(found):
-            raise InputError(f"{name} has the same name twice: {', '.join(found)}.")
+        require_different(found, name)
     if not pd.Series(r.units).is_unique:
         twice = pd.Series(r.units)[pd.Series(r.units).duplicated()].iloc[0]
         raise InputError(f"The image '{twice}' is there twice; every unit needs an identifier of its own.")
-    if bool(pd.Series(r.patients).isna().any()):
+    if nameless(np.asarray(r.patients, dtype=object)).any():
         raise InputError("An image has no patient; give every image a patient identifier (its own if need be).")
     if r.n_patients < 2:
         raise InputError(

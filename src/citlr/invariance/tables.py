@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from citlr.doses import RECORDED, nearest
-from citlr.errors import InputError, require_known
+from citlr.doses import RECORDED, as_numbers, nearest
+from citlr.errors import InputError, require_kind, require_known
+from citlr.invariance.arrays import ordered
 
 COLUMNS = ("image_id", "patient_id", "attribute", "level", "draw", "label", "probability")
 # Draws that are none: the image as it came, the same without what is finer than the generator's pixels, and the same
@@ -34,9 +35,11 @@ def read_long(
     if generated.empty:
         raise InputError(f"The table has no generated image of '{name}' (no row with draw 0 or more).")
     unit, units = pd.factorize(table["image_id"])
-    order = float if number else str
-    level_names = sorted(generated["level"].unique(), key=order) if levels is None else [str(one) for one in levels]
-    label_names = list(generated["label"].unique()) if labels is None else [str(label) for label in labels]
+    level_names = _chosen(levels, "levels") or sorted(generated["level"].unique())
+    if number:
+        require_numbers(level_names)
+        level_names = level_names if levels is not None else sorted(level_names, key=float)
+    label_names = _chosen(labels, "labels") or list(generated["label"].unique())
     draws = sorted(generated["draw"].unique())
     axes = {"level": level_names, "draw": draws, "label": label_names}
     values = _dense(generated, unit[named], units, axes)
@@ -65,6 +68,25 @@ def read_long(
     }
 
 
+def _chosen(names: Sequence[str] | None, what: str) -> list[str]:
+    """Give the names that were asked for, in their order; none where nobody asked."""
+    chosen = [] if names is None else [str(name) for name in ordered(names, what)]
+    require_different(chosen, what)
+    return chosen
+
+
+def require_numbers(levels: Sequence[str]) -> None:
+    """Refuse levels that are no numbers where they are said to be."""
+    if as_numbers(levels) is None:
+        raise InputError(f"The levels {', '.join(levels)} are no numbers, and `number` says they are.")
+
+
+def require_different(names: Sequence[str], what: str) -> None:
+    """Refuse a name that stands for two places along an axis."""
+    if len(set(names)) != len(names):
+        raise InputError(f"{what} has the same name twice: {', '.join(names)}.")
+
+
 def with_nearest(table: pd.DataFrame, levels: list[str]) -> pd.DataFrame:
     """Record an image as it came with the level that is nearest to its own value of a number."""
     own = table["draw"] < 0
@@ -80,10 +102,13 @@ def with_nearest(table: pd.DataFrame, levels: list[str]) -> pd.DataFrame:
 
 
 def _select(frame: pd.DataFrame, attribute: str | None) -> tuple[pd.DataFrame, str]:
+    require_kind(frame, pd.DataFrame, "frame", "a DataFrame, or an array to Responses.from_arrays")
     for column in COLUMNS:
         require_known(
             column, frame.columns, f"The responses table has no column '{column}' (it needs {', '.join(COLUMNS)})"
         )
+        if not isinstance(frame[column], pd.Series):
+            raise InputError(f"The responses table has the column '{column}' twice; name every column once.")
     present = [str(a) for a in frame["attribute"].dropna().unique()]
     if attribute is None:
         if len(present) != 1:
@@ -92,7 +117,8 @@ def _select(frame: pd.DataFrame, attribute: str | None) -> tuple[pd.DataFrame, s
     require_known(attribute, present, f"The table holds no responses for '{attribute}'")
     table = frame.loc[frame["attribute"].astype(str) == attribute, list(COLUMNS)].copy()
     for column in ("image_id", "patient_id", "level", "label", "draw"):
-        empty = int(table[column].isna().sum())
+        blank = [one for one in pd.unique(table[column]) if isinstance(one, str) and not one.strip()]
+        empty = int((table[column].isna() | table[column].isin(blank)).sum())
         if empty:
             raise InputError(f"The column '{column}' is empty in {empty} rows of '{attribute}'.")
     table["level"] = table["level"].astype(str)
@@ -101,6 +127,8 @@ def _select(frame: pd.DataFrame, attribute: str | None) -> tuple[pd.DataFrame, s
     if not bool(np.all(np.isfinite(draw) & (draw == np.floor(draw)) & (draw >= PUT_BACK_DRAW))):
         raise InputError("The column 'draw' holds something other than -1 (the original image), -2, -3 or 0, 1, 2, ...")
     table["draw"] = draw.astype(np.int64)
+    if table["probability"].dtype.kind in "cmM":  # a date or a complex number would become another number
+        raise InputError(f"The column 'probability' holds {table['probability'].dtype}; give probabilities.")
     numbers = pd.to_numeric(table["probability"], errors="coerce").to_numpy(dtype=np.float64)
     bad = ~np.isfinite(numbers)
     if bool(bad.any()):

@@ -21,7 +21,7 @@ from citlr.invariance.responses import Responses
 from citlr.invariance.rows import Measured, adjust, contrast_rows, decide, omnibus_rows
 from citlr.randomness import hashed_seed
 from citlr.text import listed_few, visible
-from citlr.values import Count, Flag, Number, Seed, Thresholds, checked
+from citlr.values import Count, Flag, Number, Seed, Thresholds, check_value, checked
 
 # The smallest p-value that randomisations can give, times the number of tests, is at most alpha over this.
 SPARE = 4
@@ -235,7 +235,8 @@ def smallest_share(carried: Mapping[str, float], levels: Sequence[str]) -> float
     missing = [level for level in levels if level not in carried]
     if missing:
         raise InputError(f"carried names no share for the level '{missing[0]}': name every level.")
-    return float(min(1.0, *(max(carried[level], 1e-6) for level in levels)))
+    shares = [check_value(f"carried['{level}']", carried[level], Number) for level in levels]  # NaN would count as 1
+    return float(min(1.0, *(max(share, 1e-6) for share in shares)))
 
 
 def _judged(assessment: Assessment, pvalues: list[tuple[float, float]]) -> Assessment:

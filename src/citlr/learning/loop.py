@@ -20,7 +20,7 @@ from citlr.learning.beside import free, out_of_memory
 from citlr.learning.checkpoints import restore_progress, store_progress, write_history
 from citlr.learning.plan import Progress, TrainingPlan
 from citlr.learning.trainer import DivergedError, Trainer
-from citlr.randomness import hashed_seed
+from citlr.randomness import ALONE, hashed_seed
 
 # Images that a validation loss is computed on at most.
 VALIDATION = 128
@@ -36,7 +36,7 @@ def seeded(seed: int, part: str) -> Iterator[None]:
     ...     print(bool(torch.rand(1) == first))
     True
     """
-    with torch.random.fork_rng(devices=[]):
+    with ALONE, torch.random.fork_rng(devices=[]):
         torch.manual_seed(hashed_seed(seed, part, "weights"))
         yield
 

@@ -52,7 +52,8 @@ def as_matrix(given: Any, n: int, model: str, *, key: str | None = None, heads: 
             raise TypeError(f"it holds {'text' if values.dtype.kind in 'US' else values.dtype}")
         if np.ma.is_masked(values):
             raise TypeError("some of its values are masked out")
-        values = np.asarray(values, dtype=np.float64)
+        # a copy: a model may fill one array anew for every batch
+        values = np.array(values, dtype=np.float64)
     if values.ndim == 1:
         values = values[:, None]
     if values.ndim < 2 or len(values) != n or values.shape[1] < 1 or values.size != n * values.shape[1]:

@@ -30,6 +30,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     A reader, or a run started again after SIGKILL, sees the old file or the whole new one, never half of it.
     """
     target = Path(path)
+    if target.is_dir():
+        raise InputError(f"'{target}' is a folder: give the path of the file to write.")
     temporary = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

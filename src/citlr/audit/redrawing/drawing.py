@@ -15,6 +15,7 @@ from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet, Images, Plan, write_counterfactuals
 from citlr.data.edits import NOT_PLACED, Edit
 from citlr.data.leaks import require_unseen
+from citlr.data.tables.columns import require_unique
 from citlr.data.tables.numbers import is_number
 from citlr.doses import RECORDED, as_numbers
 from citlr.errors import InputError, require_known
@@ -50,6 +51,7 @@ class CohortRequest:
 def require_request(generator: CounterfactualGenerator, cohort: Cohort, request: CohortRequest) -> None:
     """Refuse what cannot be redrawn; errors as of `generate`."""
     levels = choose_levels(generator, request.attribute, request.levels)
+    require_known(request.attribute, cohort.frame, f"The cohort has no column '{request.attribute}' to redraw")
     if is_number(cohort.frame[request.attribute]):
         _require_numbers(request.attribute, levels)
     if request.draws < 2:
@@ -58,6 +60,14 @@ def require_request(generator: CounterfactualGenerator, cohort: Cohort, request:
         )
     if len(cohort) == 0:
         raise InputError("The cohort has no image to redraw: is the test split empty?")
+    require_unique(cohort.frame["image_id"], source="the cohort to redraw", what="image ids")
+    for name in ("patient_id", request.attribute):
+        missing = cohort.frame[name].isna()
+        if missing.any():
+            raise InputError(
+                f"{int(missing.sum())} of {len(cohort)} images have no '{name}': leave them out, "
+                f"cohort.take(cohort.frame['{name}'].notna())."
+            )
     require_unseen(cohort, getattr(generator, "seen", ()))
 
 

@@ -45,7 +45,7 @@ from citlr.invariance.records import (
 )
 from citlr.run.files import write_json
 from citlr.text import beside, listed, shortened, shown, visible
-from citlr.values import plain, said
+from citlr.values import File, check_value, plain, said
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -268,7 +268,7 @@ def read_result(path: str | Path) -> AuditResult:
     InputError
         If the file is missing, is not of the schema `citlr.audit/1`, or has a verdict that its numbers do not give.
     """
-    source = Path(path)
+    source = Path(check_value("path", path, File))
     if source.is_dir():
         raise InputError(f"'{source}' is a folder: give the path of the audit.json in it.")
     if not source.is_file():

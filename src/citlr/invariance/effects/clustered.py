@@ -10,6 +10,8 @@ from citlr.invariance.records import Estimate
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]
+# A standard error that is no more than the rounding of equal numbers.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,9 @@ def recovered(first: Estimate, second: Estimate, together: float) -> Estimate:
 
 def correlation(first: Floats, second: Floats) -> float:
     """Give the correlation of two estimates from what each patient contributes to them."""
-    spread = float(np.linalg.norm(first) * np.linalg.norm(second))
-    return float(first @ second) / spread if spread > 0 else 0.0
+    sizes = float(np.linalg.norm(first)), float(np.linalg.norm(second))
+    # Of patients that are all alike, what is left of the rounding correlates as it likes.
+    return float(first @ second) / (sizes[0] * sizes[1]) if min(sizes) > ROUNDING else 0.0
 
 
 def welch(low: Part, high: Part) -> float:

@@ -23,7 +23,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from citlr.errors import InputError, require_known
+from citlr.errors import InputError, require_kind, require_known
 from citlr.invariance.effects.at_originals import at_originals
 from citlr.invariance.effects.clusters import ClusteredMean, Clusters, Floats, SignedMean, clustered_mean, signed_mean
 from citlr.invariance.effects.intervals import Interval, check_alpha, signed_interval, skew_interval, wilson_interval
@@ -68,6 +68,7 @@ def outcome_values(
     responses: Responses, *, outcome: Outcome = "decision", threshold: float | Mapping[str, float] = 0.5
 ) -> Floats:
     """Return what is tested, shape (units, levels, draws, labels): decisions (0 or 1) or the probabilities."""
+    require_kind(responses, Responses, "responses", "Responses, such as Responses.from_arrays(values)")
     require_known(outcome, get_args(Outcome), f"outcome is '{outcome}'")
     return responses.decisions(threshold) if outcome == "decision" else responses.values
 

@@ -160,7 +160,12 @@ def _threads() -> ThreadpoolController:
 
 
 def _fitted(learner: Any, z: Floats, target: Floats | None) -> Any:
-    """Fit a clone; a kernel has no more features than there are images, which is no news."""
+    """Fit a clone; a kernel has no more features than there are images, which is no news.
+
+    Where all that is left to learn from has one level, as with a level that few patients have, that one is certain.
+    """
+    if target is not None and hasattr(learner, "predict_proba") and np.ptp(target) == 0:
+        learner = DummyClassifier()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="n_components > n_samples")
         return clone(learner).fit(z, target)

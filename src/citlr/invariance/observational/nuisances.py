@@ -6,6 +6,7 @@ from math import sqrt
 from typing import Any, Literal, Self
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.special import expit, logit
@@ -71,7 +72,7 @@ class Observations:
     ) -> Self:
         """Check the arrays and keep the rows of the contrast."""
         require_named(level, "level")
-        z, y, level_ = unmasked(representation), unmasked(prediction), np.asarray(level)
+        z, y, level_ = unmasked(representation, "z"), unmasked(prediction, "prediction"), np.asarray(level)
         z = z[:, None] if z.ndim == 1 else z
         who = np.arange(len(level_)) if patients is None else patients
         require_named(who, "patient")
@@ -81,13 +82,16 @@ class Observations:
                 f"Representation, level, prediction and patients must have one row per image, found shapes {z.shape}, "
                 f"{level_.shape}, {y.shape}, {who.shape}."
             )
+        if not z.shape[1]:
+            raise InputError("The representation has no column; give at least one number for each image.")
         if not np.all(np.isfinite(z)):
             raise InputError(f"The representation has {int(np.sum(~np.isfinite(z)))} missing or infinite values.")
         require_chances(y)
         names = level_.astype(str)
         pair = _contrast(names, contrast)
         rows = np.flatnonzero((names == pair[0]) | (names == pair[1]))
-        cluster = np.unique(who[rows], return_inverse=True)[1]
+        # As they come, whatever they are called: folds are drawn by these numbers.
+        cluster = np.asarray(pd.factorize(who[rows])[0], dtype=np.intp)
         if int(cluster.max()) < 3:
             raise InputError(f"A test without a generator needs at least 4 patients, found {int(cluster.max()) + 1}.")
         return cls(z[rows], (names[rows] == pair[1]).astype(float), y[rows], cluster, pair, rows)
@@ -160,7 +164,7 @@ def assign(
     a = data.a[first]
     note = "" if by_patient else "the attribute varies within patients and is redrawn image by image"
     if propensity is not None:
-        p = _known(propensity, data)
+        p = known_propensity(propensity, data)
         if np.any(np.abs(p - p[first][unit]) > 1e-9):
             raise InputError(
                 "The known propensity differs between images of one patient, whose level is one and the same."
@@ -255,8 +259,9 @@ def _foretold(data: Observations, assignment: Assignment, seed: int) -> float:
     return float(stats.t.sf(sqrt(sums.size) * float(sums.mean()) / spread, sums.size - 1)) if spread > 0 else 1.0
 
 
-def _known(propensity: ArrayLike, data: Observations) -> Floats:
-    p = np.asarray(propensity, dtype=float)
+def known_propensity(propensity: ArrayLike, data: Observations) -> Floats:
+    """Check a propensity that was given, of all rows or of those of the contrast, and keep the latter: (n,)."""
+    p = unmasked(propensity, "propensity")
     if p.ndim == 1 and p.size != data.a.size and p.size > int(data.rows.max()):
         p = p[data.rows]  # given for all rows, of which the contrast uses some
     if p.shape != data.a.shape:

@@ -6,11 +6,13 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from citlr.errors import InputError
-from citlr.invariance.arrays import repeated, require_named
+from citlr.invariance.arrays import ordered, pair_of, repeated, require_named, require_one_order, unmasked
 from citlr.invariance.effects.intervals import check_alpha
+from citlr.invariance.observational.given import fit_of_given
 from citlr.invariance.observational.lower_bound import FEWEST_PATIENTS
 from citlr.invariance.observational.nuisances import Observations
 from citlr.invariance.observational.result import Observed
@@ -25,7 +27,7 @@ from citlr.invariance.parity import (
 )
 from citlr.invariance.rows import adjust
 from citlr.invariance.verdict import enough
-from citlr.values import Count, Seed, Threshold, check_value
+from citlr.values import Count, Number, Seed, Threshold, check_value
 
 REPEATED = (
     " {count} images have Z and prediction of an image of another patient, to the last digit: if one image is there "
@@ -104,25 +106,35 @@ def observe(
     >>> observe(z, sex, 1 / (1 + np.exp(-z[:, 0])), propensity=np.full(400, 0.5)).verdict
     'inconclusive'
     """
-    check_alpha(alpha)
+    check_alpha(check_value("alpha", alpha, Number))
     threshold, seed = check_value("threshold", threshold, Threshold), check_value("seed", seed, Seed)
     redraws = check_value("redraws", redraws, Count)
-    require_named(attribute, "level")
-    levels = np.asarray(attribute).astype(str)
-    who = np.arange(levels.size) if patients is None else patients
-    require_named(who, "patient")
-    who = np.asarray(who)
-    pairs = [tuple(map(str, contrast))] if contrast is not None else list(combinations(np.unique(levels).tolist(), 2))
+    require_one_order(
+        z=z, attribute=attribute, prediction=prediction, patients=patients, outcome=outcome, propensity=propensity
+    )
+    z, prediction = unmasked(z, "z"), unmasked(prediction, "prediction")
+    outcome = None if outcome is None else unmasked(outcome, "outcome")
+    named = ordered(attribute, "attribute")
+    require_named(named, "level")
+    levels = named.astype(str)
+    who = _patients(np.arange(levels.size) if patients is None else patients)
+    pairs = list(combinations(np.unique(levels).tolist(), 2))
+    if contrast is not None:
+        pairs = [pair_of(levels, tuple(map(str, ordered(contrast, "contrast"))))]
     if not pairs:
         raise InputError("The attribute has a single level; two are needed to compare.")
     if propensity is not None and len(pairs) > 1:
         raise InputError(f"A propensity is of two levels, and there are {len(pairs)} pairs: say which with contrast.")
+    if propensity is not None:
+        propensity = unmasked(propensity, "propensity")
+        if propensity.shape not in ((levels.size,), (int(np.isin(levels, pairs[0]).sum()),)):
+            raise InputError(f"The known propensity has shape {propensity.shape}; give one number per image.")
     redraws = enough(redraws, len(pairs), alpha)
     _require_patients(levels, who, pairs)
     found, told = [], []
     for pair in pairs:
         data = Observations.of(z, levels, prediction, patients=who, contrast=pair)
-        told.append(_repeated(data))
+        told.append(_repeated(data) + ("" if propensity is None else fit_of_given(data, propensity)))
         found.append(assess_observational(data, propensity, redraws=redraws, alpha=alpha, seed=seed))
     adjusted = adjust([one.pvalue_adjusted for one in found]).holm
     verdicts = [judge(one, float(p), alpha) for one, p in zip(found, adjusted, strict=True)]
@@ -134,6 +146,13 @@ def observe(
     )
     depends = any(one.verdict == "dependence" for one in judged)
     return Observed("dependence" if depends else "inconclusive", judged, beside, alpha)
+
+
+def _patients(patients: ArrayLike) -> NDArray[np.intp]:
+    """Give patients numbers as they come: it does not matter whether one is called 10, "10" or a pseudonym."""
+    named = ordered(patients, "patients")
+    require_named(named, "patient")
+    return np.asarray(pd.factorize(named)[0])
 
 
 def _require_patients(levels: NDArray[np.str_], patients: NDArray[Any], pairs: Sequence[Sequence[str]]) -> None:

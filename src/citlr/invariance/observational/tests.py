@@ -238,23 +238,39 @@ def _effect(method: str, data: Observations, fits: Nuisances, *, alpha: float) -
     treatment = fits.assignment
     s = (treatment.a - treatment.p)[treatment.unit]
     products = np.bincount(data.cluster, weights=fits.residual * s).astype(float)
-    squares = np.bincount(data.cluster, weights=s**2)
+    squares = np.bincount(data.cluster, weights=s**2).astype(float)
     t, pvalue = product_statistic(products)
     theta = float(products.sum() / squares.sum())
-    influence = (products - theta * squares) / squares.sum()
-    n = data.n_patients
-    half = float(stats.t.ppf(1 - alpha / 2, n - 1) * sqrt(n / (n - 1) * float(np.sum(influence**2))))
+    low, high = _not_refused(products, squares, theta, alpha)
     return replace(
         _blank(method, data, treatment.source),
         statistic=t,
         pvalue=pvalue,
         log10_pvalue=log10(pvalue),
         effect=theta,
-        low=theta - half,
-        high=theta + half,
+        low=low,
+        high=high,
         learners=(fits.learner, treatment.learner),
         note=treatment.note,
     )
+
+
+def _not_refused(products: Floats, squares: Floats, theta: float, alpha: float) -> tuple[float, float]:
+    """Give the effects that the test itself does not refuse: those where `products - effect * squares` averages zero.
+
+    So p is below alpha exactly where zero lies outside (Fieller 1954). An interval by the error of `theta` alone is too
+    narrow where few patients have the level: it left zero out beside a p of .3.
+    """
+    n = products.size
+    limit = float(stats.t.ppf(1 - alpha / 2, n - 1)) ** 2 / n
+    means, spread = (products.mean(), squares.mean()), np.cov(products, squares)
+    curve = means[1] ** 2 - limit * spread[1, 1]
+    middle = means[0] * means[1] - limit * spread[0, 1]
+    end = means[0] ** 2 - limit * spread[0, 0]
+    if curve <= 0:  # so few that any effect would do
+        return min(-1.0, theta), max(1.0, theta)
+    reach = sqrt(max(middle**2 - curve * end, 0.0))
+    return float(min((middle - reach) / curve, theta)), float(max((middle + reach) / curve, theta))
 
 
 def _degenerate(method: str, data: Observations, source: Source) -> ObservationalResult:

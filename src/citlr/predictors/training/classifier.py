@@ -34,7 +34,7 @@ from citlr.predictors.training.rounds import (
 )
 from citlr.predictors.training.settings import Checkpoint, TrainedClassifier, TrainingSettings
 from citlr.predictors.training.zoo import Start, ZooNetwork, build_network
-from citlr.randomness import hashed_seed
+from citlr.randomness import ALONE, hashed_seed
 from citlr.run.files import fingerprint, read_json, write_json
 
 # Names the training: its seeds, and what the progress bar and errors call it.
@@ -174,7 +174,7 @@ class Training:
     def _dropout(self, step: int) -> Iterator[None]:
         """Seed the dropout of a step: it has no generator argument in torch."""
         devices = [self.trainer.device] if self.trainer.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
+        with ALONE, torch.random.fork_rng(devices=devices):
             torch.manual_seed(hashed_seed(self.seed, PART, "dropout", step, self.trainer.fabric.global_rank))
             yield
 

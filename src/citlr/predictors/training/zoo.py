@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from citlr.errors import InputError, require_known
 from citlr.predictors.specs import require_labels
 from citlr.predictors.weights import StateDict, fill_module, read_weights
+from citlr.randomness import ALONE
 from citlr.run.files import sha256
 
 # what torchvision's ImageNet weights were trained with
@@ -139,7 +140,7 @@ def build_network(
     arch: str, labels: Sequence[str], *, weights: str | Path | None = "auto", dropout: float = 0.2, seed: int = 0
 ) -> tuple[ZooNetwork, Start]:
     """Make one of the networks with the best first weights that can be had."""
-    with torch.random.fork_rng(devices=[]):  # torch's initialisers know no generator for whole networks
+    with ALONE, torch.random.fork_rng(devices=[]):  # torch's initialisers know no generator for whole networks
         torch.manual_seed(seed)
         network = ZooNetwork(arch, labels, dropout=dropout)
     cached = Path(torch.hub.get_dir()) / "checkpoints" / _RECIPES[arch].cached

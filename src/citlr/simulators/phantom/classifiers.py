@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from citlr.errors import InputError
+from citlr.randomness import ALONE
 from citlr.simulators.phantom import PhantomSample, PhantomWorld
 from citlr.simulators.phantom.anatomy import graded
 from citlr.simulators.phantom.regions import Image, check_finding
@@ -104,12 +105,15 @@ def train_sighted(sample: PhantomSample, finding: str, *, seed: int, epochs: int
     return _train(sample, finding, np.ones_like(sample.world.support()), seed, epochs, width)
 
 
-@torch.random.fork_rng(devices=[])
 def _train(
     sample: PhantomSample, finding: str, seen: NDArray[np.bool_], seed: int, epochs: int, width: int
 ) -> MaskedNet:
-    torch.manual_seed(seed)
-    net = MaskedNet(seen, width=width)
+    with ALONE, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _trained(MaskedNet(seen, width=width), sample, finding, epochs)
+
+
+def _trained(net: MaskedNet, sample: PhantomSample, finding: str, epochs: int) -> MaskedNet:
     check_finding(finding)
     labels = torch.from_numpy((sample.severity[finding].to_numpy() > 0).astype(np.float32))[:, None]
     if labels.min() == labels.max():

@@ -1,0 +1,60 @@
+"""Tables and masks that a notebook makes a cohort of, and takes a part of it by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from citlr.data.cohort import Cohort
+from citlr.errors import InputError
+
+
+def test_rows_are_places_or_a_mask_of_all_images(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for k in range(6):
+        Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).save(tmp_path / f"{k}.png")
+    frame = pd.DataFrame({"image_id": list("abcdef"), "path": [f"{k}.png" for k in range(6)], "patient_id": range(6)})
+    cohort = Cohort(frame, tmp_path, attributes=(), labels=())
+    mask = np.array([False, True, False, False, True, True])
+    series = pd.Series(mask)
+    wanted = cohort.pixels([1, 4, 5], size=8)
+    for given in (mask, mask.tolist(), mask.astype(object), series.astype("boolean"), series.iloc[::-1], [1.0, 4, -1]):
+        assert cohort.take(given).frame["image_id"].tolist() == ["b", "e", "f"]
+        assert np.array_equal(cohort.pixels(given, size=8), wanted)
+    by_place = series.set_axis(range(10, 16))
+    assert cohort.take(by_place).frame["image_id"].tolist() == ["b", "e", "f"]
+    assert len(cohort.take([])) == 0
+    for wrong in (mask[:3], np.r_[mask, mask]):
+        with pytest.raises(InputError, match="for 6 images; give an entry for every image"):
+            cohort.take(wrong)
+    for odd in ([1.5], [6], [[1, 2]], ["a"], [np.nan], series.astype("boolean").mask(series)):
+        with pytest.raises(InputError, match="whole numbers below 6, or a mask"):
+            cohort.take(odd)
+
+
+def test_a_table_that_is_changed_later_does_not_change_a_cohort_made_of_it() -> None:
+    frame = pd.DataFrame({"image_id": ["a", "b"], "path": ["a", "b"], "patient_id": ["p", "q"], "sex": ["F", "M"]})
+    cohort = Cohort(frame, Path(), attributes=("sex",), labels=())
+    frame["sex"] = "F"
+    frame["image_id"] = "z"
+    assert cohort.levels("sex") == ("F", "M")
+    assert cohort.frame["image_id"].tolist() == ["a", "b"]
+    with pytest.raises(InputError, match="has the column 'sex' twice"):
+        Cohort(pd.concat([frame, frame[["sex"]]], axis=1), Path(), attributes=("sex",), labels=())
+
+
+@pytest.mark.parametrize("form", ["boolean", "category", "string", "Float64", "object"])
+def test_findings_of_any_type_are_numbers(form: str) -> None:
+    found = pd.Series([1.0, 0.0, 1.0, np.nan])
+    written = {"string": found.map({1.0: "1", 0.0: "0"}), "object": found.map({1.0: True, 0.0: False})}
+    column = written.get(form, found).astype(form)
+    frame = pd.DataFrame({"image_id": list("abcd"), "path": list("abcd"), "patient_id": list("pqrs"), "sex": "F"})
+    cohort = Cohort(frame.assign(flu=column), Path(), attributes=("sex",), labels=("flu",))
+    pd.testing.assert_series_equal(cohort.frame["flu"], found, check_names=False)
+    assert cohort.counts().set_index("value")["images"].to_dict() == {"positive": 2, "negative": 1, "missing": 1}
+    with pytest.raises(InputError, match="The label 'flu' holds 'present'; a finding is 1, 0 or missing"):
+        Cohort(frame.assign(flu="present"), Path(), attributes=("sex",), labels=("flu",))
