@@ -119,6 +119,14 @@ class Run(Stages):
             seen += [kept[name] for name in there]
 
 
+def require_no_run(folder: Path) -> None:
+    """Refuse to write beside the artefacts of an audit: some are called alike, and would be replaced."""
+    if (folder / "config.json").is_file() and (folder / "stages").is_dir():
+        raise StateError(
+            f"'{folder}' is the run folder of an audit, whose files would be replaced: give another --out."
+        )
+
+
 def _is_new(root: Path) -> bool:
     """Say whether a folder holds nothing but what a run leaves that was stopped at once."""
     return root.is_dir() and all(path.name in (".lock", HOLDER, ".work") for path in root.iterdir())
