@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from report_fake import make_responses, make_result
 from typer.testing import CliRunner
 
@@ -75,6 +77,22 @@ def test_a_run_keeps_its_page_where_another_is_handed_on(tmp_path: Path) -> None
     assert contents(other.root) == before
     for place in (one.root, one.root / "handed on", tmp_path / "out"):
         assert said(*words, place) == "0"
+
+
+def test_a_run_keeps_its_cohort_where_another_is_prepared(tmp_path: Path) -> None:
+    run = run_at(tmp_path / "run")
+    before = contents(run.root)
+    (tmp_path / "scans").mkdir()
+    names = [f"{row}.png" for row in range(160)]
+    for row, name in enumerate(names):
+        Image.fromarray(np.random.default_rng(row).integers(0, 255, (32, 32), np.uint8)).save(tmp_path / "scans" / name)
+    table = pd.DataFrame({"path": names, "patient_id": names, "sex": ["F", "M"] * 80, "edema": [0, 0, 1, 1] * 40})
+    table.to_csv(tmp_path / "study.csv", index=False)
+    words = ("prepare", "table", tmp_path / "study.csv", "--images", tmp_path / "scans", "--attribute", "sex")
+    words = (*words, "--label", "edema", "--quiet", "--out")
+    assert "is the run folder of an audit" in said(*words, run.root)
+    assert contents(run.root) == before
+    assert said(*words, tmp_path / "cohort") == "0"
 
 
 def test_an_operating_point_that_is_given_twice_is_refused(tmp_path: Path) -> None:
