@@ -83,6 +83,7 @@ class Chain:
         """Run the stages in order, up to and with one."""
         mark = self.run.unfinished
         mark.parent.mkdir(exist_ok=True)
+        self.run.keep_history()
         before = mark.exists() or self.run.moved, self.run.stamps()
         mark.touch()
         for name in STAGES[: STAGES.index(stage) + 1]:

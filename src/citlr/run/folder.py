@@ -68,6 +68,13 @@ class Run(Stages):
         """A mark that is there from when stages are begun until the test is done, refused and killed calls included."""
         return self.path("stages", "unfinished")
 
+    def keep_history(self) -> None:
+        """See that the list of changes is there as long as a verdict is: without it all would seem to be the first."""
+        names = {file.stem for file in self.path("stages").glob("test.*")}
+        verdicts = [record for name in names if (record := self.earlier(name)) is not None]
+        if verdicts:
+            self.history.lost(min(verdicts, key=lambda one: one.finished), told=not self.unfinished.exists())
+
     def stamps(self) -> dict[str, int]:
         """Give when each record of a stage was written."""
         return {file.name: file.stat().st_mtime_ns for file in self.path("stages").glob("*.json")}
