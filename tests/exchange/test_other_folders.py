@@ -95,6 +95,15 @@ def test_a_run_keeps_its_cohort_where_another_is_prepared(tmp_path: Path) -> Non
     assert said(*words, tmp_path / "cohort") == "0"
 
 
+@pytest.mark.parametrize("text", ["", "\n \n", "# What a release has to meet:\n", "---\n"])
+def test_a_policy_that_was_cut_off_is_not_taken_for_the_defaults(tmp_path: Path, text: str) -> None:
+    run = run_at(tmp_path / "run")
+    (tmp_path / "policy.yaml").write_text(text)
+    assert "policy.yaml' holds no rule" in said("check", run.root, "--policy", tmp_path / "policy.yaml")
+    (tmp_path / "policy.yaml").write_text(text + "\nfail_on: []\nrequire_gates: false\n")
+    assert said("check", run.root, "--policy", tmp_path / "policy.yaml") == "0"
+
+
 def test_an_operating_point_that_is_given_twice_is_refused(tmp_path: Path) -> None:
     words = ("assess", table(tmp_path), "--margin", ".05", "--out", tmp_path / "out", "--threshold")
     twice = said(*words, "edema=.3", "--threshold", "edema=.4")

@@ -97,7 +97,13 @@ def _about(rule: Rule) -> tuple[str, ...]:
 
 def read_policy(path: str | Path) -> Policy:
     """Read a policy from YAML."""
-    return parse_section(Policy, read_yaml(path, Policy, "policy"), f"In '{shortened(str(path))}'")
+    content = read_yaml(path, Policy, "policy")
+    if not content:
+        raise InputError(
+            f"'{shortened(str(path))}' holds no rule, as a file that was cut off: write the rules of "
+            "docs/release-gate.md, or leave --policy out for the defaults."
+        )
+    return parse_section(Policy, content, f"In '{shortened(str(path))}'")
 
 
 def check_policy(
