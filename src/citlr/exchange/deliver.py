@@ -82,6 +82,8 @@ def deliver(
         chain = Chain(run, QUIET)
         results = chain.results()
         pictures: dict[str, Gallery] = {}
+        if {"html", "pdf"} & {*forms}:
+            run.require_shown(pictures=bool(shown.gallery))
         if shown.gallery and {"html", "pdf"} & {*forms}:
             sizes = {name: side_answered(run, name) for name in results}
             pictures = choose_galleries(chain.counterfactuals, shown.gallery, sizes, pixels=shown.gallery_pixels)

@@ -112,6 +112,14 @@ class Run(Stages):
         self._require_own(record, remedy)
         return record
 
+    def require_shown(self, pictures: bool) -> None:
+        """Refuse to show responses, and pictures, that are not what the verdict of the run was made of."""
+        stages = [f"predict.{model}" for model in self.config.models] + ["generate"] * pictures
+        for record in (record for name in stages if (record := self.record(name)) is not None):
+            trouble = self.intact(record)
+            if trouble is not None:
+                raise StateError(f"{trouble}: run `citlr test {self.root}` to make it again.")
+
     def _require_own(self, record: StageRecord, remedy: str) -> None:
         """Refuse a record that was made of other stages than those of the run: of one that another run left here."""
         kept, seen = {one.name: one for one in self.records()}, [record]
