@@ -1,9 +1,10 @@
 """What a person sees while something long runs: progress on standard error, results alone on standard output."""
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import IO, Any, Protocol, Self, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -22,12 +23,36 @@ def silent(done: int, note: str = "") -> None:
     """Report nothing; the default ticker of every long function."""
 
 
+class _StandardError:
+    """Standard error, whichever it is now: where it takes nothing any more, the work goes on.
+
+    A terminal that was closed, a reader that is gone and a full disk below a log are no reasons to end an audit.
+    """
+
+    @property
+    def _stream(self) -> Any:
+        # A bar that is shown stands before it, and writes here.
+        return getattr(sys.stderr, "rich_proxied_file", sys.stderr)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError, AttributeError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError, AttributeError):
+            self._stream.flush()
+
+
 @dataclass
 class Narrator:
     """Says what goes on, on standard error; a quiet one says nothing."""
 
     quiet: bool = True
-    console: Console = field(default_factory=lambda: Console(stderr=True))
+    console: Console = field(default_factory=lambda: Console(file=cast(IO[str], _StandardError())))
 
     def __reduce__(self) -> tuple[type[Self], tuple[bool]]:
         """Be quiet in another process, whose lines nobody could tell apart."""

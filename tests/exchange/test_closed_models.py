@@ -323,6 +323,22 @@ def test_decisions_beside_the_probabilities_are_those_at_the_threshold(
     ingest(sealed / "long.csv", key_folder=sealed, labels=LABELS, threshold=0.7, percent=True)
 
 
+def test_a_wide_answer_of_one_label_has_its_decisions_at_the_threshold(
+    tmp_path: Path, cohort: Cohort, counterfactuals: CounterfactualSet
+) -> None:
+    sealed = tmp_path / "sealed"
+    export_blind([counterfactuals], cohort, key_folder=sealed, out=tmp_path / "out")
+    wide = pd.read_csv(answers(tmp_path / "out", sealed))[["id"]].assign(edema=0.6, decision=0)
+    wide.to_csv(sealed / "wide.csv", index=False)
+    with pytest.raises(InputError, match=f"beside the probability 0.6 of the id '{wide['id'][0]}'.*`test.threshold`"):
+        ingest(sealed / "wide.csv", key_folder=sealed, labels=["edema"])
+    ingest(sealed / "wide.csv", key_folder=sealed, labels=["edema"], threshold=0.7)
+    wide.assign(threshold="70%").to_csv(sealed / "wide.csv", index=False)
+    ingest(sealed / "wide.csv", key_folder=sealed, labels=["edema"], threshold=0.7)
+    with pytest.raises(InputError, match=r"threshold 0\.7 for 'edema'"):
+        ingest(sealed / "wide.csv", key_folder=sealed, labels=["edema"], threshold=0.6)
+
+
 def test_a_long_table_that_lacks_one_label_of_one_id_is_refused(
     tmp_path: Path, cohort: Cohort, counterfactuals: CounterfactualSet
 ) -> None:

@@ -296,6 +296,34 @@ def test_a_column_of_thresholds_that_are_those_of_the_call_is_taken(tmp_path: Pa
         read_predictions(written(tmp_path, said))
 
 
+@pytest.mark.parametrize("written_as", ["30%", "0,3", " .30 ", "3e-1"])
+def test_an_operating_point_is_read_however_it_is_written(tmp_path: Path, written_as: str) -> None:
+    table = predictions(patients=40)
+    said = table.assign(threshold=written_as)
+    with pytest.raises(InputError, match=r"says the threshold 0\.3 for 'edema'"):
+        read_predictions(written(tmp_path, said))
+    read_predictions(written(tmp_path, said), threshold=0.3)
+
+
+def test_an_operating_point_that_is_no_number_is_not_passed_over(tmp_path: Path) -> None:
+    said = predictions(patients=40).assign(threshold="Youden")
+    with pytest.raises(InputError, match="has 'Youden' in the column 'threshold', which is no number"):
+        read_predictions(written(tmp_path, said))
+
+
+def test_decisions_in_a_wide_table_are_those_at_the_threshold(tmp_path: Path) -> None:
+    long = predictions(patients=40)[lambda t: t["label"] == "edema"]
+    wide = long.drop(columns="label").rename(columns={"probability": "edema"})
+    high = wide.assign(decision=(wide["edema"] >= 0.8).astype(int))
+    with pytest.raises(InputError, match=r"decision '0' beside the probability .* threshold of 'edema' is 0\.5"):
+        read_predictions(written(tmp_path, high), labels=["edema"])
+    read_predictions(written(tmp_path, high), labels=["edema"], threshold=0.8)
+    percent = high.assign(edema=100 * high["edema"])
+    read_predictions(written(tmp_path, percent), labels=["edema"], threshold=0.8, percent=True)
+    # Words say what was done with the patient, and not what the model decided.
+    read_predictions(written(tmp_path, wide.assign(decision="referred")), labels=["edema"])
+
+
 def test_bad_input_leaves_what_was_finished(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "audit.json").write_text("earlier")

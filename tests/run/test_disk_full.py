@@ -93,6 +93,37 @@ def test_other_errors_are_not_called_a_full_disk(tmp_path: Path) -> None:
             raise error
 
 
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from test_disk_full import {write}
+resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+try:
+    {write}(Path(sys.argv[1]))
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limit")
+@pytest.mark.parametrize("write", [safetensors, parquet, picture, frame])
+def test_a_limit_of_files_is_said_with_the_file(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    program = [sys.executable, "-c", LIMITED.format(write=write.__name__), tmp_path / "out.bin"]
+    done = subprocess.run(program, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith(
+        f"StateError '{tmp_path / 'out.bin'}' became larger than the system lets a file be"
+    ), done
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_the_system_refuses_another_library_is_an_error_of_the_system(tmp_path: Path) -> None:
+    class SafetensorError(Exception):
+        """As of the library: no OSError."""
+
+    with pytest.raises(PermissionError, match=r"weights\.bin"), atomic_write(tmp_path / "weights.bin"):
+        raise SafetensorError("Error while serializing: I/O error: Permission denied (os error 13)")
+
+
 def test_what_was_whole_stays(disk: Disk) -> None:
     place = disk("2m")
     save_state(place / "a.safetensors", {"w": torch.ones(200_000)}, {"step": 1})

@@ -16,7 +16,8 @@ from citlr.cli.app import app
 HEAD = """# Every command
 
 This page is made from the code; `citlr VERB --help` says the same. Exit status: 0 done, 1 a gate said no, 2 bad
-input or usage, 130 stopped by Ctrl-C, 143 terminated. A run that was stopped goes on with the same command.
+input or usage, 130 stopped by Ctrl-C, 143 terminated, 141 cut off by a reader that is gone.
+A run that was stopped goes on with the same command.
 """
 
 

@@ -14,6 +14,7 @@ from citlr.audit.preconditions import require_learnable, require_possible
 from citlr.audit.prediction import check_on_cohort, kind_of_answers, read_responses, side_read, write_responses
 from citlr.audit.results.result import AuditResult, read_result
 from citlr.audit.results.verdicts import AuditInputs, Settings, audit_responses
+from citlr.audit.sources import note_sources
 from citlr.audit.stages import (
     COHORT,
     GENERATOR,
@@ -82,6 +83,7 @@ class Chain:
         """Run the stages in order, up to and with one."""
         mark = self.run.unfinished
         mark.parent.mkdir(exist_ok=True)
+        self.run.keep_history()
         before = mark.exists() or self.run.moved, self.run.stamps()
         mark.touch()
         for name in STAGES[: STAGES.index(stage) + 1]:
@@ -213,6 +215,7 @@ class Chain:
             record = self.do(stage)
             self.run.history.seen()
             self.narrator.say(f"test: {name}: {record.facts['verdict']}")
+        note_sources(self.run)
 
     def _set_aside(self, name: str, stage: Stage) -> None:
         """Rename what was handed on of another audit: beside the new one it would say what that does not.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from citlr.audit.prediction import read_responses, side_read
 from citlr.audit.results.result import AuditResult, read_result
+from citlr.audit.sources import replaced
 from citlr.audit.stages import COHORT, GENERATOR, images_fingerprint
 from citlr.config import TestConfig, parse_section
 from citlr.data.cohort import Cohort
@@ -32,6 +33,7 @@ class Finished:
     - `cohort`: Fingerprint of the cohort and its images; empty where nobody noted it.
     - `redrawn`: Fingerprint of the generator, its draws and their seed; empty as well.
     - `contents`: Reads the digest of every test image; None where the files are no longer those of the audit.
+    - `replaced`: Says which files of the model and the cohort hold something else now; nothing of an audit.json alone.
     - `alone`: The models that only some of the runs have which are compared, so that nothing is said of them.
     - `place`: The folder that it lies in, without links: audits of one name are told apart by those above.
     """
@@ -46,6 +48,7 @@ class Finished:
     redrawn: str = ""
     contents: Callable[[], Mapping[str, str] | None] | None = None
     place: Path = Path()
+    replaced: Callable[[], tuple[str, ...]] = tuple
     alone: tuple[str, ...] = ()
 
 
@@ -81,9 +84,10 @@ def _of_run(run: Run, name: str, responses: bool) -> Finished:
     folder = run.root if len(run.config.models) == 1 else run.path("models", name)
     result = read_result(folder / "audit.json")
     place = run.root.resolve()
+    changed = partial(replaced, run, name)
     title = place.name if len(run.config.models) == 1 else f"{place.name}:{name}"
     if not responses or not result.tests:
-        return Finished(title, name, result, place=place)
+        return Finished(title, name, result, place=place, replaced=changed)
     run.require(f"predict.{name}", remedy)
     plan = CounterfactualSet.open(run.path("counterfactuals", "levels")).plan
     frame = read_responses(folder / "responses.parquet")
@@ -104,6 +108,7 @@ def _of_run(run: Run, name: str, responses: bool) -> Finished:
         redrawn=_redrawn(run),
         contents=partial(_contents, run),
         place=place,
+        replaced=changed,
     )
 
 

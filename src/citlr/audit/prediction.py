@@ -182,7 +182,10 @@ def read_responses(path: str | Path) -> pd.DataFrame:
             "model's owner."
         )
     own = source.suffix == ".parquet"
-    frame = pd.read_parquet(source) if own else read_table(source, verbatim=COLUMNS)
+    try:
+        frame = pd.read_parquet(source) if own else read_table(source, verbatim=COLUMNS)
+    except pa.ArrowException as error:
+        raise InputError(f"'{source}' is damaged ({error}): run `citlr test` on its run to make it again.") from error
     missing = [name for name in COLUMNS if name not in frame]
     if missing:
         raise InputError(f"'{source}' lacks the columns {missing}: responses need {list(COLUMNS)}.")

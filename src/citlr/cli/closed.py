@@ -51,12 +51,19 @@ def check(
     markdown: Annotated[Path | None, option("Write a Markdown summary here.")] = None,
 ) -> None:
     """Check a finished audit against the rules of your policy; exit 1 with one line per broken rule."""
+    from dataclasses import replace
+
     from citlr.audit.finished import find
+    from citlr.console import Narrator
     from citlr.exchange.policy import Policy, check_policy, read_policy
 
     rules = Policy() if policy is None else read_policy(policy)
     old = None if baseline is None else {name: one.result for name, one in find(baseline).items()}
-    found = check_policy({name: one.result for name, one in find(run).items()}, rules, baseline=old)
+    audits = find(run)
+    found = check_policy({name: one.result for name, one in audits.items()}, rules, baseline=old)
+    found = replace(found, notes=tuple(note for one in audits.values() for note in one.replaced()))
+    for note in found.notes:
+        Narrator(quiet=False).say(note)
     found.write(junit=junit, markdown=markdown)
     print(found)
     if not found.passed:

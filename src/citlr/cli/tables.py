@@ -47,8 +47,10 @@ def assess(
     from citlr.report.page import render
     from citlr.report.tables import safe_csv
     from citlr.run.files import sha256, write_json, write_text
+    from citlr.run.folder import require_no_run
     from citlr.run.machine import versions
 
+    require_no_run(out)
     columns = mapping("--map", map, "ours=theirs, such as --map level=sex")
     found = read_predictions(
         predictions,
@@ -127,7 +129,8 @@ def _thresholds(given: list[str] | None) -> Any:
         return 0.5
     if len(given) == 1 and "=" not in given[0]:
         return _number(given[0])
-    return {name: _number(value) for name, value in pairs("--threshold", given, "LABEL=NUMBER, or one number")}
+    named = mapping("--threshold", given, "LABEL=NUMBER, or one number")
+    return {name: _number(value) for name, value in named.items()}
 
 
 def _number(text: str) -> float:

@@ -11,6 +11,7 @@ from citlr.data.flow import flow_table, raw_table
 from citlr.data.pixels.cache import cache_name, write_cache
 from citlr.errors import InputError
 from citlr.run.files import atomic_write
+from citlr.run.folder import require_no_run
 from citlr.run.lock import locked
 from citlr.text import markdown_table
 
@@ -32,6 +33,7 @@ def write_prepared(
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; give a folder for cohort.parquet, flow.md and flow.json.")
+    require_no_run(folder)
     paths = {"cohort": folder / "cohort.parquet", "flow_md": folder / "flow.md", "flow_json": folder / "flow.json"}
     try:
         # Not deep: the folder may be anybody's, and only what lies beside the three files is of this command.

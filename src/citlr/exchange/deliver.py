@@ -26,7 +26,7 @@ from citlr.report.sections.accuracy import masked
 from citlr.report.sections.subgroups import masked_parts
 from citlr.report.tables import safe_csv
 from citlr.run.files import write_json, write_text
-from citlr.run.folder import Run
+from citlr.run.folder import Run, require_no_run
 from citlr.values import plain
 
 
@@ -77,10 +77,14 @@ def deliver(
     shown = report or run.config.report
     # A run that is only read may lie where nothing can be written, not even a lock.
     outside = out is not None and not out.resolve().is_relative_to(run.root.resolve())
+    if out is not None and outside:
+        require_no_run(out)
     with nullcontext() if outside else run.locked():
         chain = Chain(run, QUIET)
         results = chain.results()
         pictures: dict[str, Gallery] = {}
+        if {"html", "pdf"} & {*forms}:
+            run.require_shown(pictures=bool(shown.gallery))
         if shown.gallery and {"html", "pdf"} & {*forms}:
             sizes = {name: side_answered(run, name) for name in results}
             pictures = choose_galleries(chain.counterfactuals, shown.gallery, sizes, pixels=shown.gallery_pixels)

@@ -13,7 +13,14 @@ from citlr.console import QUIET, Narrator
 from citlr.data.tables.columns import read_table
 from citlr.errors import InputError, StateError
 from citlr.exchange.closed import KEY_COLUMNS, Export, Format, export_blind, require_exported
-from citlr.exchange.numbers import VALUES, read_numbers, require_decided, require_same_cut, short
+from citlr.exchange.numbers import (
+    VALUES,
+    read_numbers,
+    require_decided,
+    require_decided_beside,
+    require_same_cut,
+    short,
+)
 from citlr.invariance.operating_point import thresholds
 from citlr.invariance.tables import COLUMNS
 from citlr.report.publish import report
@@ -39,10 +46,9 @@ def ingest(
     table = _read_answers(Path(file))
     cuts = dict(zip(labels, thresholds(threshold, labels), strict=True))
     require_same_cut(table, cuts, str(file), setting="`test.threshold`", percent=percent)
-    if "id" in table and "label" in table:
-        require_decided(
-            table, lambda row: _of(table, row), str(file), cuts=cuts, setting="`test.threshold`", percent=percent
-        )
+    if "id" in table:
+        look = require_decided if "label" in table else require_decided_beside
+        look(table, lambda row: _of(table, row), str(file), cuts=cuts, setting="`test.threshold`", percent=percent)
     wide = _wide(table, labels, str(file))
     _check_ids(wide, key, str(file))
     values = read_numbers(

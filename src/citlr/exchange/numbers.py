@@ -67,7 +67,7 @@ def require_same_cut(table: pd.DataFrame, cuts: Mapping[str, float], file: str, 
     """
     if "threshold" not in table or "threshold" in cuts:
         return
-    said = pd.to_numeric(table["threshold"].replace("", None), errors="coerce").astype(float)
+    said = _operating_points(table["threshold"], file, setting)
     own = table.get("label")
     for label, cut in cuts.items():
         mine = said[(own == label) if own is not None and (own == label).any() else said.notna()].dropna()
@@ -77,6 +77,32 @@ def require_same_cut(table: pd.DataFrame, cuts: Mapping[str, float], file: str, 
                 f"'{file}' says the threshold {wrong.iloc[0]:g} for '{label}', and decisions would be made at {cut:g}: "
                 f"say the operating point with {setting}, or leave the column 'threshold' out."
             )
+
+
+def _operating_points(column: pd.Series, file: str, setting: str) -> pd.Series:
+    """Read a column of operating points; NaN where a cell is blank, and a percent sign is a hundredth."""
+    text = column.astype("string").fillna("").str.strip()
+    plain = text.str.removesuffix("%").str.strip().str.replace(r"^(\d*),(\d+)$", r"\1.\2", regex=True)
+    numbers = pd.to_numeric(plain.replace("", None), errors="coerce").astype(float)
+    odd = text[(text != "") & numbers.isna()]
+    if len(odd):
+        raise InputError(
+            f"'{file}' has '{short(odd.iloc[0])}' in the column 'threshold', which is no number: write the operating "
+            f"point of the decisions, say it with {setting}, or leave the column out."
+        )
+    return numbers.where(~text.str.endswith("%"), numbers / 100)
+
+
+def require_decided_beside(
+    table: pd.DataFrame, of: Of, file: str, *, cuts: Mapping[str, float], setting: str, percent: bool = False
+) -> None:
+    """Refuse decisions in a wide table of one label that are not those of its answers; words are no decisions."""
+    label = next(iter(cuts))
+    if len(cuts) > 1 or label not in table or "decision" not in table or label == "decision":
+        return
+    if table["decision"].fillna("").isin(["", "0", "1", "0.0", "1.0"]).all():
+        long = table.assign(label=label, probability=table[label])
+        require_decided(long, of, file, cuts=cuts, setting=setting, percent=percent)
 
 
 def require_decided(

@@ -16,7 +16,7 @@ from citlr.exchange.comparison import differing, key_of
 from citlr.report.card import grid
 from citlr.report.card import junit as as_junit
 from citlr.run.files import atomic_write, write_text
-from citlr.text import beside, shortened, visible
+from citlr.text import beside, markdown, shortened, visible
 from citlr.values import ByForm, CountOrNone, Flag, Listed, Name, Names, Number, One, PerName, Share
 
 Limit = Annotated[Number, Field(gt=0, le=1)]
@@ -50,9 +50,10 @@ class Rule(Check):
 
 @dataclass(frozen=True)
 class CheckReport:
-    """Every rule that was looked at."""
+    """Every rule that was looked at, and notes on what no rule is about."""
 
     checks: tuple[Rule, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -73,7 +74,9 @@ class CheckReport:
     def to_markdown(self) -> str:
         """Return a summary in GitHub-flavoured Markdown."""
         title = "passed" if self.passed else f"{len(self.breaches)} of {len(self.checks)} rules are breached"
-        return "\n".join([f"## citlr: {title}", "", *grid(self.checks, ("model", "rule", "for"), _about)]) + "\n"
+        lines = [f"## citlr: {title}", "", *grid(self.checks, ("model", "rule", "for"), _about)]
+        lines += [line for note in self.notes for line in ("", markdown(note))]
+        return "\n".join(lines) + "\n"
 
     def to_junit(self) -> bytes:
         """Return JUnit XML, one test case per rule."""
@@ -94,7 +97,13 @@ def _about(rule: Rule) -> tuple[str, ...]:
 
 def read_policy(path: str | Path) -> Policy:
     """Read a policy from YAML."""
-    return parse_section(Policy, read_yaml(path, Policy, "policy"), f"In '{shortened(str(path))}'")
+    content = read_yaml(path, Policy, "policy")
+    if not content:
+        raise InputError(
+            f"'{shortened(str(path))}' holds no rule, as a file that was cut off: write the rules of "
+            "docs/release-gate.md, or leave --policy out for the defaults."
+        )
+    return parse_section(Policy, content, f"In '{shortened(str(path))}'")
 
 
 def check_policy(

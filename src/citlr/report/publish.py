@@ -245,6 +245,7 @@ def report(chain: Chain) -> None:
     places = {name: chain.place(name, PAGE) for name in config.models}
 
     def work(folder: Path) -> None:
+        run.require_shown(pictures=bool(config.report.gallery))
         sources = {name: chain.folder(name) for name in config.models}
         targets = {name: folder / place for name, place in places.items()}
         # The redrawn images are opened only where strips are shown.

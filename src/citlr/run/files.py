@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 from citlr.errors import InputError, StateError
 
 _FULL = tuple(getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name))
+_SYSTEM = re.compile(r"\bos error (\d+)\b")
 # Bytes: less than any writer's buffer.
 _NO_ROOM = 65536
 # SHA-256 of files that were read, by a mark of their path and of what the system says of them. Both are bytes: a third
@@ -40,11 +42,29 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(target)
     except Exception as error:
-        if not disk_is_full(error, target.parent):
+        if disk_is_full(error, target.parent):
+            raise disk_full(target) from error
+        refused = _refused(error, target)
+        if refused is None:
             raise
-        raise disk_full(target) from error
+        raise refused from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _refused(error: Exception, file: Path) -> Exception | None:
+    """Say that the system refused to take more of a file, where the error is none that a command says; None of others.
+
+    A SafetensorError carries the system's words; it is no OSError, and names no file.
+    """
+    found = None if isinstance(error, OSError) else _SYSTEM.search(str(error))
+    number = getattr(error, "errno", None) if found is None else int(found[1])
+    if number == errno.EFBIG:
+        return StateError(
+            f"'{file}' became larger than the system lets a file be: raise that limit (`ulimit -f`), or write to "
+            "another disk, and run the same command again to go on."
+        )
+    return None if found is None else OSError(number, os.strerror(int(found[1])), os.fspath(file))
 
 
 def disk_full(file: Path) -> StateError:

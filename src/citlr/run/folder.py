@@ -68,6 +68,13 @@ class Run(Stages):
         """A mark that is there from when stages are begun until the test is done, refused and killed calls included."""
         return self.path("stages", "unfinished")
 
+    def keep_history(self) -> None:
+        """See that the list of changes is there as long as a verdict is: without it all would seem to be the first."""
+        names = {file.stem for file in self.path("stages").glob("test.*")}
+        verdicts = [record for name in names if (record := self.earlier(name)) is not None]
+        if verdicts:
+            self.history.lost(min(verdicts, key=lambda one: one.finished), told=not self.unfinished.exists())
+
     def stamps(self) -> dict[str, int]:
         """Give when each record of a stage was written."""
         return {file.name: file.stat().st_mtime_ns for file in self.path("stages").glob("*.json")}
@@ -105,6 +112,14 @@ class Run(Stages):
         self._require_own(record, remedy)
         return record
 
+    def require_shown(self, pictures: bool) -> None:
+        """Refuse to show responses, and pictures, that are not what the verdict of the run was made of."""
+        stages = [f"predict.{model}" for model in self.config.models] + ["generate"] * pictures
+        for record in (record for name in stages if (record := self.record(name)) is not None):
+            trouble = self.intact(record)
+            if trouble is not None:
+                raise StateError(f"{trouble}: run `citlr test {self.root}` to make it again.")
+
     def _require_own(self, record: StageRecord, remedy: str) -> None:
         """Refuse a record that was made of other stages than those of the run: of one that another run left here."""
         kept, seen = {one.name: one for one in self.records()}, [record]
@@ -117,6 +132,14 @@ class Run(Stages):
                     f"files of several runs lie in '{self.root}': {remedy}."
                 )
             seen += [kept[name] for name in there]
+
+
+def require_no_run(folder: Path) -> None:
+    """Refuse to write beside the artefacts of an audit: some are called alike, and would be replaced."""
+    if (folder / "config.json").is_file() and (folder / "stages").is_dir():
+        raise StateError(
+            f"'{folder}' is the run folder of an audit, whose files would be replaced: give another --out."
+        )
 
 
 def _is_new(root: Path) -> bool:

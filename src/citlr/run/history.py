@@ -42,6 +42,18 @@ class History:
         if content["first_verdict"] is None:
             write_json(self.file, {**content, "first_verdict": datetime.now(UTC).isoformat(timespec="seconds")})
 
+    def lost(self, verdict: StageRecord, *, told: bool) -> None:
+        """Begin again where the file is gone and the record of a verdict is there: what was changed meanwhile counts.
+
+        `told` says in the list that it was gone; who was killed as the first verdict was written has lost nothing.
+        """
+        if self.file.exists():
+            return
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        text = f"'{self.file.name}' was gone: what was changed before is not known"
+        entry = {"stage": verdict.name, "key": "", "when": when, "changes": [text]}
+        write_json(self.file, {"first_verdict": verdict.finished or when, "changes": [entry] if told else []})
+
     def note(self, before: StageRecord, stage: Stage) -> None:
         """Note what a stage depends on now and did not when it was last finished; nothing before the first verdict."""
         content = self._content()

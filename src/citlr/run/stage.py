@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from citlr.run.files import fingerprint
@@ -96,4 +96,16 @@ class StageRecord:
         if not isinstance(record.after, dict):
             object.__setattr__(record, "after", {})
         object.__setattr__(record, "places", tuple(record.places))
+        # Runs are handed on, and what is at a place may be moved or removed: it lies in the folder, whoever says so.
+        outside = [one for one in (*record.places, *record.files) if not _inside(one)]
+        if outside or not _inside(record.name) or "/" in record.name:
+            raise TypeError("places and files have to lie in the folder")
         return record
+
+
+def _inside(place: Any) -> bool:
+    """Say whether a place, relative to a folder, is below it."""
+    if not isinstance(place, str) or "\0" in place:
+        return False
+    parts = PurePosixPath(place).parts
+    return bool(parts) and ".." not in parts and not PurePosixPath(place).is_absolute()

@@ -1,0 +1,55 @@
+"""The files of the user that finished audits rest on, and whether they are still what they were.
+
+A run says by its keys what was made of what, and looks at it when it goes on. Who only reads a verdict does not load
+the model for that.
+"""
+
+import json
+from pathlib import Path
+
+from citlr.config import AuditConfig
+from citlr.run.files import digest_or_missing, write_json
+from citlr.run.folder import Run
+
+# In the folder of records; no record of a stage, for a file whose change changes nothing would make that stage again.
+SOURCES = "sources"
+
+
+def _files(config: AuditConfig, model: str) -> list[Path]:
+    """Name the files of a model and the table of its cohort that are there; those of a folder, where a model is one."""
+    settings = config.models[model]
+    source = settings.source or ""
+    code = source.rpartition(":")[0]  # of "file.py:name"
+    named = (source, code if code.endswith(".py") else "", settings.weights, config.cohort.table)
+    found: list[Path] = []
+    for path in (Path(one) for one in named if one):
+        found += sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [path for path in found if path.is_file()]
+
+
+def _noted(run: Run) -> dict[str, dict[str, str]]:
+    """Read what was noted; nothing where it is damaged, as in a run that nobody noted it of."""
+    try:
+        content = json.loads(run.path("stages", SOURCES).read_bytes())
+        return {str(name): dict(files) for name, files in content.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def note_sources(run: Run) -> None:
+    """Note what the files hold that the audits of a run were just made of, or found to rest on still."""
+    content = {
+        name: {str(path): digest_or_missing(path) for path in _files(run.config, name)} for name in run.config.models
+    }
+    if _noted(run) != content:
+        write_json(run.path("stages", SOURCES), content)
+
+
+def replaced(run: Run, model: str) -> tuple[str, ...]:
+    """Say which files of a model's audit hold something else now; of one that is gone nothing can be said."""
+    return tuple(
+        f"{model}: '{Path(path).name}' was changed after this audit, which is of the file as it was: run `citlr audit` "
+        "again for a verdict on the file that is there."
+        for path, digest in _noted(run).get(model, {}).items()
+        if digest_or_missing(path) not in ("missing", digest)
+    )

@@ -1,0 +1,104 @@
+"""A file that was replaced after an audit: whoever reads the verdict is told, until the audit is made again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_fake import make_result
+from typer.testing import CliRunner
+
+from citlr.audit import chain
+from citlr.audit.chain import Chain
+from citlr.audit.sources import SOURCES
+from citlr.cli.app import app
+from citlr.config import AuditConfig
+from citlr.console import Narrator
+from citlr.run.folder import Run
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Files of two models and a table; a chain whose test needs no images."""
+    (tmp_path / "weights").mkdir()
+    for name in ("a.onnx", "net.py", "net.safetensors", "study.csv", "weights/config.json"):
+        (tmp_path / name).write_text(name)
+    monkeypatch.setattr(Chain, "_require_same_images", lambda _: None)
+    monkeypatch.setattr(Chain, "_inputs", lambda *_: None)
+    result = make_result(("edema",))
+    monkeypatch.setattr(chain, "audit_responses", lambda _: result)
+    return tmp_path
+
+
+def audited(place: Path, **models: dict[str, Any]) -> Path:
+    content = {
+        "cohort": {"table": place / "study.csv", "images": place, "attribute": "sex", "labels": ["edema"]},
+        "models": models,
+    }
+    run = Run.open(place / "run", AuditConfig.model_validate(content))
+    one = Chain(run, Narrator(quiet=True))
+    one.keys |= {"cohort": "a", "quality": "b", **{f"predict.{name}": name for name in models}}
+    with run.locked():
+        one.test()
+    return run.root
+
+
+def check(place: Path) -> tuple[list[str], str]:
+    """Give what is told, and the Markdown."""
+    policy, markdown = place / "policy.yaml", place / "summary.md"
+    policy.write_text("require_gates: false\nfail_on: []\n")
+    done = CliRunner().invoke(app, f"check {place / 'run'} --policy {policy} --markdown {markdown}".split())
+    assert (done.exit_code, done.stdout.startswith("passed")) == (0, True), done.output
+    return done.stderr.splitlines(), markdown.read_text()
+
+
+def test_a_file_that_was_replaced_is_told_until_it_is_audited(place: Path) -> None:
+    models: dict[str, dict[str, Any]] = {
+        "graph": {"source": str(place / "a.onnx")},
+        "net": {"source": f"{place / 'net.py'}:make", "weights": place / "net.safetensors"},
+        "folder": {"source": str(place / "weights")},
+        "named": {"source": "torchvision:resnet18", "labels": ["edema"]},
+        "vendor": {"kind": "closed", "labels": ["edema"]},
+    }
+    audited(place, **models)
+    assert check(place)[0] == []
+    for name, whose in {
+        "a.onnx": "graph",
+        "net.safetensors": "net",
+        "net.py": "net",
+        "weights/config.json": "folder",
+    }.items():
+        (place / name).write_text("another")
+        told, summary = check(place)
+        assert told == [line for line in told if line.startswith(f"{whose}: '{Path(name).name}' was changed after")]
+        assert (len(told), f"{whose}: '{Path(name).name}' was changed" in summary) == (1, True)
+        assert str(place) not in summary
+        audited(place, **models)
+        assert check(place)[0] == [], "audited again"
+    (place / "study.csv").write_text("another")
+    assert len(check(place)[0]) == len(models)
+
+
+def test_of_files_that_are_gone_and_runs_of_before_nothing_is_told(place: Path) -> None:
+    run = audited(place, graph={"source": str(place / "a.onnx")})
+    (place / "a.onnx").write_text("another")
+    assert len(check(place)[0]) == 1
+    (place / "a.onnx").unlink()
+    assert check(place)[0] == []
+    (place / "a.onnx").write_text("another")
+    for content in ("", "[]", json.dumps({"graph": 3})):
+        (run / "stages" / SOURCES).write_text(content)
+        assert check(place)[0] == []
+    (run / "stages" / SOURCES).unlink()
+    assert check(place)[0] == []
+    shutil.rmtree(place / "weights")
+
+
+def test_a_test_that_finds_all_done_writes_nothing_anew(place: Path) -> None:
+    run = audited(place, graph={"source": str(place / "a.onnx")})
+    before = {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.name != ".lock"}
+    audited(place, graph={"source": str(place / "a.onnx")})
+    assert {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.name != ".lock"} == before
