@@ -1,6 +1,7 @@
 """Handing a run's images to the owner of a closed model, and taking the answers back: checked whole, then joined."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -13,14 +14,7 @@ from citlr.console import QUIET, Narrator
 from citlr.data.tables.columns import read_table
 from citlr.errors import InputError, StateError
 from citlr.exchange.closed import KEY_COLUMNS, Export, Format, export_blind, require_exported
-from citlr.exchange.numbers import (
-    VALUES,
-    read_numbers,
-    require_decided,
-    require_decided_beside,
-    require_same_cut,
-    short,
-)
+from citlr.exchange.numbers import VALUES, read_numbers, require_decided, require_same_cut, short
 from citlr.invariance.operating_point import thresholds
 from citlr.invariance.tables import COLUMNS
 from citlr.report.publish import report
@@ -47,8 +41,8 @@ def ingest(
     cuts = dict(zip(labels, thresholds(threshold, labels), strict=True))
     require_same_cut(table, cuts, str(file), setting="`test.threshold`", percent=percent)
     if "id" in table:
-        look = require_decided if "label" in table else require_decided_beside
-        look(table, lambda row: _of(table, row), str(file), cuts=cuts, setting="`test.threshold`", percent=percent)
+        of = partial(_of, table)
+        require_decided(table, of, str(file), cuts=cuts, setting="`test.threshold`", percent=percent)
     wide = _wide(table, labels, str(file))
     _check_ids(wide, key, str(file))
     values = read_numbers(

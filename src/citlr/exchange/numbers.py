@@ -93,26 +93,15 @@ def _operating_points(column: pd.Series, file: str, setting: str) -> pd.Series:
     return numbers.where(~text.str.endswith("%"), numbers / 100)
 
 
-def require_decided_beside(
-    table: pd.DataFrame, of: Of, file: str, *, cuts: Mapping[str, float], setting: str, percent: bool = False
-) -> None:
-    """Refuse decisions in a wide table of one label that are not those of its answers; words are no decisions."""
-    label = next(iter(cuts))
-    if len(cuts) > 1 or label not in table or "decision" not in table or label == "decision":
-        return
-    if table["decision"].fillna("").isin(["", "0", "1", "0.0", "1.0"]).all():
-        long = table.assign(label=label, probability=table[label])
-        require_decided(long, of, file, cuts=cuts, setting=setting, percent=percent)
-
-
 def require_decided(
     table: pd.DataFrame, of: Of, file: str, *, cuts: Mapping[str, float], setting: str, percent: bool = False
 ) -> None:
-    """Refuse decisions of a long table that are not those of the probabilities beside them: only one is looked at.
+    """Refuse decisions that are not those of the probabilities beside them: only one of both is looked at.
 
     `cuts` are the operating points of the labels that are asked for, and `setting` is where they are said; a blank
     decision says nothing.
     """
+    table = _as_long(table, next(iter(cuts))) if len(cuts) == 1 and "label" not in table else table
     if not all(name in table for name in VALUES):
         return
     numbers = read_numbers({"probability": table["probability"]}, of, file, percent=percent, labels=table["label"])
@@ -129,6 +118,14 @@ def require_decided(
             f"({len(wrong)} such rows): say the decisions' operating point with {setting}, or leave out the column "
             "that is not to be audited."
         )
+
+
+def _as_long(table: pd.DataFrame, label: str) -> pd.DataFrame:
+    """Give a wide table of one label as a long one where decisions stand beside its answers; words are none."""
+    decided = label in table and "decision" in table and label != "decision"
+    if not decided or not table["decision"].fillna("").isin(["", "0", "1", "0.0", "1.0"]).all():
+        return table
+    return table.assign(label=label, probability=table[label])
 
 
 def short(text: object) -> str:

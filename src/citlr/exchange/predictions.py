@@ -11,14 +11,7 @@ from citlr.data.tables.columns import read_table, table_columns
 from citlr.data.tables.redrawn import number_draws, require_attribute, require_every_level, require_once, row_of
 from citlr.doses import RECORDED, as_numbers, nearest
 from citlr.errors import InputError, did_you_mean, require_known
-from citlr.exchange.numbers import (
-    VALUES,
-    read_numbers,
-    require_decided,
-    require_decided_beside,
-    require_same_cut,
-    short,
-)
+from citlr.exchange.numbers import VALUES, read_numbers, require_decided, require_same_cut, short
 from citlr.invariance.operating_point import thresholds
 from citlr.invariance.responses import Responses
 from citlr.invariance.tables import COLUMNS, ORIGINAL_DRAW
@@ -231,7 +224,7 @@ def _long(
     require_once(table, [], source)
     cuts = dict(zip(labels, thresholds(threshold, labels), strict=True))
     require_same_cut(table, cuts, source, setting="--threshold", percent=percent)
-    require_decided_beside(table, of, source, cuts=cuts, setting="--threshold", percent=percent)
+    require_decided(table, of, source, cuts=cuts, setting="--threshold", percent=percent)
     read = read_numbers({label: table[label] for label in labels}, of, source, percent=percent)
     ids = table[[name for name in COLUMNS if name not in ("label", "probability")]]
     parts = [ids.assign(label=label, probability=numbers) for label, numbers in read.items()]
