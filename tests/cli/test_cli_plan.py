@@ -217,6 +217,26 @@ def test_edits_that_a_pilot_finds_none_of_have_their_place_on_the_disk() -> None
     assert 1.15 / 1.5 < found["finished"] < 1.15 * 1.5
 
 
+@pytest.mark.parametrize(("p", "times"), [(0.4, 8), (0.001, 1)])
+def test_edits_take_longer_where_more_is_shown_of_all_images_than_of_a_pilot(p: float, times: int) -> None:
+    from citlr.audit.planning.stopwatch import Stopwatch
+    from citlr.config import AuditConfig
+
+    config = AuditConfig.model_validate(
+        {**CONFIG, "generator": {"kind": "edits"}, "model": {"kind": "closed", "labels": ["cardiomegaly"]}}
+    )
+    generator = EditGenerator(size=32)
+    found = {"kinds": [], "left": {}}
+    generator.report = {"edits": {"images": 160, "sex": {**found, "p": p}, "placebo": {**found, "p": 0.001}}}
+    pilot: Any = SimpleNamespace(
+        images={"train": 160, "validation": 16, "test": 8}, generator=generator, paces={}, flown=0.0,
+        watches={"fit": Stopwatch()}, seconds={"fit": 3.0},
+    )  # fmt: skip
+    forecast = Forecast(pilot, {"train": 640, "validation": 91, "test": 238}, config)
+    assert forecast._fit() == pytest.approx(3 * 4 * times)
+    assert ("sooner where nothing is shown" in forecast._fitted()) is (times > 1)
+
+
 def test_an_alignment_that_a_pilot_does_not_take_has_its_place_on_the_disk(tmp_path: Path) -> None:
     """The file of edits is twice as large with it, and more: counted once, where it is there already and where not."""
     from citlr.config import AuditConfig

@@ -21,9 +21,11 @@ from citlr.data.cohort import Cohort
 from citlr.data.proposals.pictures import look_at
 from citlr.data.tables.numbers import is_number, recorded_levels
 from citlr.generators.base import BATCH
+from citlr.generators.edits.choice import ALPHA
 from citlr.generators.edits.generator import EditGenerator
 from citlr.generators.learnt import LearntGenerator
 from citlr.invariance.verdict import enough
+from citlr.randomness import PLACEBO
 from citlr.run.folder import Run
 from citlr.run.machine import free_gb
 
@@ -33,6 +35,8 @@ DECODED = 64
 COPIES = 5
 # Bytes that an edit takes for each pixel of the generator: those that a pilot finds on its few images change nothing.
 EDIT = 2.9
+# How many times as long edits take that show something: 6 to 11 with some 700 radiographs (docs/generators.md).
+SHOWN = 8.0
 
 
 def plan_audit(
@@ -192,7 +196,8 @@ class Forecast:
         """Say what is trained; edits are estimated, and images of others are taken as they are."""
         paces = self.pilot.paces.items()
         if not paces and isinstance(self.pilot.generator, LearntGenerator):
-            return f"estimated from {self._learnt_images():,} images; no network is trained"
+            less = "; sooner where nothing is shown" if self._not_yet_shown() > 1 else ""
+            return f"estimated from {self._learnt_images():,} images; no network is trained{less}"
         each = [f"{name} {pace.steps:,} x {pace.seconds_a_step:.3g} s" for name, pace in paces]
         return ", ".join(each) or "nothing is trained"
 
@@ -207,7 +212,14 @@ class Forecast:
             loop.seconds * self._batches(loop.title) for loop in watch.loops if loop.title in ("guidance", "mean error")
         )
         timed = pilot.flown + watch.of("guidance", "mean error")
-        return trained + validations * validated + redrawn + (pilot.seconds["fit"] - timed) * self._learnt_from()
+        rest = (pilot.seconds["fit"] - timed) * self._learnt_from() * self._not_yet_shown()
+        return trained + validations * validated + redrawn + rest
+
+    def _not_yet_shown(self) -> float:
+        """Give how many times as long edits take with all images, of which more is shown than of a pilot's few."""
+        found = getattr(self.pilot.generator, "report", {}).get("edits", {}).items()
+        shown = [one["p"] <= ALPHA for name, one in found if isinstance(one, dict) and name != PLACEBO]
+        return 1.0 if any(shown) or not shown else SHOWN
 
     def _batches(self, title: str) -> float:
         """Give how many times as many batches a loop of the training makes with all images."""
