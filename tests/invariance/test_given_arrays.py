@@ -261,3 +261,15 @@ def test_a_share_that_is_no_number_does_not_count_as_the_whole() -> None:
 def test_what_is_no_responses_is_named(values: np.ndarray) -> None:
     with pytest.raises(InputError, match="responses is a ndarray; give Responses"):
         citlr.assess(values, margin=0.02)  # type: ignore[arg-type]
+
+
+def test_numbers_that_are_names_of_levels_and_no_places_are_names() -> None:
+    values, recorded = np.random.default_rng(3).random((4, 2, 2, 1)), [60, 40, 60, 40]
+    ages = citlr.Responses.from_arrays(values, levels=[40, 60], factual=recorded, number=True)
+    assert ages.factual is not None
+    assert ages.factual.tolist() == [1, 0, 1, 0]
+    groups = citlr.Responses.from_arrays(values, levels=[1, 2], factual=np.array([2, 1, 1, 2]))
+    assert groups.factual is not None
+    assert groups.factual.tolist() == [1, 0, 0, 1]
+    with pytest.raises(InputError, match="names of the levels"):
+        citlr.Responses.from_arrays(values, levels=[1, 0], factual=[1, 0, 1, 0])
