@@ -140,6 +140,8 @@ def test_levels_and_images_to_redraw_are_told_apart(drawn: tuple[Cohort, Oracle,
     frame = cohort.frame
     with pytest.raises(InputError, match="levels is a set, which has no order"):
         redraw(oracle, cohort, levels={"female", "male"})
+    named: Any = {"male": 1, "female": 2}.keys()
+    assert redraw(oracle, cohort, levels=named).main.plan.levels == ("male", "female")
     for name in ("sex", "patient_id"):
         some = replace(cohort, frame=frame.assign(**{name: frame[name].where(frame.index > 4)}))
         with pytest.raises(InputError, match=f"5 of 60 images have no '{name}'"):

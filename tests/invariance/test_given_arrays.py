@@ -273,3 +273,15 @@ def test_numbers_that_are_names_of_levels_and_no_places_are_names() -> None:
     assert groups.factual.tolist() == [1, 0, 0, 1]
     with pytest.raises(InputError, match="names of the levels"):
         citlr.Responses.from_arrays(values, levels=[1, 0], factual=[1, 0, 1, 0])
+
+
+def test_a_patient_who_is_a_number_in_one_row_and_text_in_another_is_one() -> None:
+    rng = np.random.default_rng(5)
+    patients: list[Any] = [k // 2 if k % 2 else str(k // 2) for k in range(N)]
+    values = rng.random((N, 2, 2, 1))
+    assert Responses.from_arrays(values, patients=patients).n_patients == N // 2
+    z, level = rng.normal(size=(N, 2)), np.where(np.arange(N) % 4 < 2, "f", "m")
+    mixed, text = (citlr.observe(z, level, values[:, 0, 0, 0], patients=who, redraws=99).to_frame()
+                   for who in (patients, [str(one) for one in patients]))  # fmt: skip
+    pd.testing.assert_frame_equal(mixed, text)
+    assert mixed["n_patients"].max() == N // 2
