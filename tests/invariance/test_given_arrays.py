@@ -285,3 +285,15 @@ def test_a_patient_who_is_a_number_in_one_row_and_text_in_another_is_one() -> No
                    for who in (patients, [str(one) for one in patients]))  # fmt: skip
     pd.testing.assert_frame_equal(mixed, text)
     assert mixed["n_patients"].max() == N // 2
+
+
+def test_an_empty_choice_of_a_table_is_not_all_that_it_has() -> None:
+    levels, draws = ["f", "m"] * 2 * N, [0, 0, 1, 1] * N
+    ids = [str(k // 4) for k in range(4 * N)]
+    frame = pd.DataFrame({"image_id": ids, "patient_id": ids, "level": levels, "draw": draws, "probability": 0.5})
+    frame = frame.assign(attribute="sex", label="flu")
+    assert Responses.from_frame(frame).levels == LEVELS
+    for name in ("levels", "labels"):
+        none: dict[str, Any] = {name: []}
+        with pytest.raises(InputError, match=f"{name} is empty"):
+            Responses.from_frame(frame, **none)
