@@ -1,6 +1,7 @@
 """Everything random, keyed: seeds made of names and numbers, and the fair coin."""
 
 import hashlib
+import os
 import threading
 from collections.abc import Sequence
 
@@ -13,6 +14,9 @@ PLACEBO = "placebo"
 COIN = ("heads", "tails")
 # Held by who seeds torch's random state, which all threads share, until it is done: audits at once draw as alone.
 ALONE = threading.RLock()
+# A process that is forked meanwhile has the lock, and not the thread that would let go of it.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=getattr(ALONE, "_at_fork_reinit"))  # noqa: B009 - as threading does with its own
 
 
 def hashed_seed(*parts: object) -> int:

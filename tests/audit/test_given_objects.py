@@ -63,6 +63,21 @@ def test_a_model_of_ones_own_may_give_any_matrix_and_write_into_its_images(
     pd.testing.assert_frame_equal(found, right, check_exact=False, atol=1e-7)
 
 
+def test_a_table_of_a_model_of_ones_own_is_read_by_the_names_of_its_columns(
+    drawn: tuple[Cohort, Oracle, Counterfactuals],
+) -> None:
+    """By their places the answers for one finding would be those for the other."""
+    cohort, _, counterfactuals = drawn
+    model = Own(lambda p: pd.DataFrame({"effusion": 1 - p[:, 0], LABEL: p[:, 0]}))
+    model.labels = (LABEL, "effusion")
+    found = predict_sets(model, counterfactuals.sets, cohort).pivot_table(
+        "probability", ["image_id", "level", "draw"], "label"
+    )
+    right = predict_sets(Own(), counterfactuals.sets, cohort).set_index(["image_id", "level", "draw"])["probability"]
+    assert np.allclose(found[LABEL], right.loc[found.index], atol=1e-6)
+    assert np.allclose(found["effusion"], 1 - found[LABEL], atol=1e-6)
+
+
 def test_a_model_of_ones_own_that_gives_no_probability_is_named(drawn: tuple[Cohort, Oracle, Counterfactuals]) -> None:
     cohort, _, counterfactuals = drawn
     calls = []
@@ -125,6 +140,8 @@ def test_levels_and_images_to_redraw_are_told_apart(drawn: tuple[Cohort, Oracle,
     frame = cohort.frame
     with pytest.raises(InputError, match="levels is a set, which has no order"):
         redraw(oracle, cohort, levels={"female", "male"})
+    named: Any = {"male": 1, "female": 2}.keys()
+    assert redraw(oracle, cohort, levels=named).main.plan.levels == ("male", "female")
     for name in ("sex", "patient_id"):
         some = replace(cohort, frame=frame.assign(**{name: frame[name].where(frame.index > 4)}))
         with pytest.raises(InputError, match=f"5 of 60 images have no '{name}'"):

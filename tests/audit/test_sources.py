@@ -82,6 +82,19 @@ def test_a_file_that_was_replaced_is_told_until_it_is_audited(place: Path) -> No
     assert len(check(place)[0]) == len(models)
 
 
+def test_what_python_and_a_file_browser_write_into_a_model_s_folder_is_no_change(place: Path) -> None:
+    kept = ("weights/__pycache__/model.cpython-311.pyc", "weights/.DS_Store", "weights/.cache/lock")
+    for name in kept:
+        (place / name).parent.mkdir(exist_ok=True)
+        (place / name).write_text("as it was")
+    audited(place, folder={"source": str(place / "weights")})
+    for name in kept:
+        (place / name).write_text("as it is now")
+    assert check(place)[0] == []
+    (place / "weights" / "config.json").write_text("another")
+    assert len(check(place)[0]) == 1
+
+
 def test_of_files_that_are_gone_and_runs_of_before_nothing_is_told(place: Path) -> None:
     run = audited(place, graph={"source": str(place / "a.onnx")})
     (place / "a.onnx").write_text("another")

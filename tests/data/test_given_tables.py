@@ -36,6 +36,26 @@ def test_rows_are_places_or_a_mask_of_all_images(tmp_path: Path) -> None:
             cohort.take(odd)
 
 
+def test_masks_and_numbers_of_pandas_are_what_they_say_whatever_their_type() -> None:
+    """A mask of another type was taken by its place, and numbers of an index, or none, were refused."""
+    frame = pd.DataFrame({"image_id": list("wxyz"), "path": list("wxyz"), "patient_id": range(4), "sex": list("FMFM")})
+    cohort = Cohort(frame, Path(), attributes=("sex",), labels=())
+    women = cohort.frame["sex"] == "F"
+    for form in ("bool", "boolean"):
+        assert cohort.take(women.astype(form).iloc[[2, 0, 3, 1]]).frame["image_id"].tolist() == ["w", "y"]
+    assert cohort.take(cohort.frame[["sex"]] == "F").frame["image_id"].tolist() == ["w", "y"]
+    for numbers in (pd.Series([2, 1], dtype="Int64"), pd.Index([2, 1], dtype=object), np.array([2, 1], dtype=object)):
+        assert cohort.take(numbers).frame["image_id"].tolist() == ["y", "x"]
+    for none in (pd.Index([]), pd.Series([], dtype=object), np.array([], dtype=object)):
+        assert len(cohort.take(none)) == 0
+
+
+def test_a_blank_finding_among_findings_as_text_is_missing() -> None:
+    frame = pd.DataFrame({"image_id": list("abcd"), "path": list("abcd"), "patient_id": list("pqrs"), "sex": "F"})
+    cohort = Cohort(frame.assign(flu=["1", "", "0", "  "]), Path(), attributes=("sex",), labels=("flu",))
+    assert cohort.frame["flu"].fillna(9).tolist() == [1, 9, 0, 9]
+
+
 def test_a_table_that_is_changed_later_does_not_change_a_cohort_made_of_it() -> None:
     frame = pd.DataFrame({"image_id": ["a", "b"], "path": ["a", "b"], "patient_id": ["p", "q"], "sex": ["F", "M"]})
     cohort = Cohort(frame, Path(), attributes=("sex",), labels=())

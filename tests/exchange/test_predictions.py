@@ -311,6 +311,29 @@ def test_an_operating_point_that_is_no_number_is_not_passed_over(tmp_path: Path)
         read_predictions(written(tmp_path, said))
 
 
+def test_an_operating_point_that_is_not_known_or_of_a_label_that_nobody_asks_for_says_nothing(tmp_path: Path) -> None:
+    table = predictions(patients=40)
+    edema = table["label"] == "edema"
+    other = table[edema].assign(label="mass")
+    for word in ("unknown", "-", "n/a", " ? "):
+        read_predictions(written(tmp_path, table.assign(threshold=np.where(table["draw"] < 0, word, "0.5"))))
+    said = pd.concat([table[edema].assign(threshold="0.5"), other.assign(threshold="Youden")])
+    read_predictions(written(tmp_path, said), labels=["edema"])
+
+
+def test_decisions_of_a_parquet_table_are_looked_at_whatever_their_type(tmp_path: Path) -> None:
+    """As numbers or truths they were passed over beside the answers of a wide table."""
+    long = predictions(patients=40)[lambda t: t["label"] == "edema"]
+    wide = long.drop(columns="label").rename(columns={"probability": "edema"})
+    for form in ("int64", "float64", "bool", "boolean"):
+        for cut in (0.8, 0.5):
+            wide.assign(decision=(wide["edema"] >= cut).astype(form)).to_parquet(tmp_path / "wide.parquet")
+            read_predictions(tmp_path / "wide.parquet", labels=["edema"], threshold=cut)
+        wide.assign(decision=(wide["edema"] >= 0.8).astype(form)).to_parquet(tmp_path / "wide.parquet")
+        with pytest.raises(InputError, match=r"has the decision '0.*threshold of 'edema' is 0\.5"):
+            read_predictions(tmp_path / "wide.parquet", labels=["edema"])
+
+
 def test_decisions_in_a_wide_table_are_those_at_the_threshold(tmp_path: Path) -> None:
     long = predictions(patients=40)[lambda t: t["label"] == "edema"]
     wide = long.drop(columns="label").rename(columns={"probability": "edema"})

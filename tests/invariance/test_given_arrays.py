@@ -261,3 +261,39 @@ def test_a_share_that_is_no_number_does_not_count_as_the_whole() -> None:
 def test_what_is_no_responses_is_named(values: np.ndarray) -> None:
     with pytest.raises(InputError, match="responses is a ndarray; give Responses"):
         citlr.assess(values, margin=0.02)  # type: ignore[arg-type]
+
+
+def test_numbers_that_are_names_of_levels_and_no_places_are_names() -> None:
+    values, recorded = np.random.default_rng(3).random((4, 2, 2, 1)), [60, 40, 60, 40]
+    ages = citlr.Responses.from_arrays(values, levels=[40, 60], factual=recorded, number=True)
+    assert ages.factual is not None
+    assert ages.factual.tolist() == [1, 0, 1, 0]
+    groups = citlr.Responses.from_arrays(values, levels=[1, 2], factual=np.array([2, 1, 1, 2]))
+    assert groups.factual is not None
+    assert groups.factual.tolist() == [1, 0, 0, 1]
+    with pytest.raises(InputError, match="names of the levels"):
+        citlr.Responses.from_arrays(values, levels=[1, 0], factual=[1, 0, 1, 0])
+
+
+def test_a_patient_who_is_a_number_in_one_row_and_text_in_another_is_one() -> None:
+    rng = np.random.default_rng(5)
+    patients: list[Any] = [k // 2 if k % 2 else str(k // 2) for k in range(N)]
+    values = rng.random((N, 2, 2, 1))
+    assert Responses.from_arrays(values, patients=patients).n_patients == N // 2
+    z, level = rng.normal(size=(N, 2)), np.where(np.arange(N) % 4 < 2, "f", "m")
+    mixed, text = (citlr.observe(z, level, values[:, 0, 0, 0], patients=who, redraws=99).to_frame()
+                   for who in (patients, [str(one) for one in patients]))  # fmt: skip
+    pd.testing.assert_frame_equal(mixed, text)
+    assert mixed["n_patients"].max() == N // 2
+
+
+def test_an_empty_choice_of_a_table_is_not_all_that_it_has() -> None:
+    levels, draws = ["f", "m"] * 2 * N, [0, 0, 1, 1] * N
+    ids = [str(k // 4) for k in range(4 * N)]
+    frame = pd.DataFrame({"image_id": ids, "patient_id": ids, "level": levels, "draw": draws, "probability": 0.5})
+    frame = frame.assign(attribute="sex", label="flu")
+    assert Responses.from_frame(frame).levels == LEVELS
+    for name in ("levels", "labels"):
+        none: dict[str, Any] = {name: []}
+        with pytest.raises(InputError, match=f"{name} is empty"):
+            Responses.from_frame(frame, **none)

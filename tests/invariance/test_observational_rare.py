@@ -41,6 +41,22 @@ def test_the_interval_of_the_effect_and_its_p_never_contradict_each_other(share:
     assert 0 < sum(refused) < len(refused)
 
 
+def test_an_effect_of_a_level_so_rare_that_any_would_do_still_says_on_which_side_of_zero() -> None:
+    """Both signs would do and zero would not: the interval was the whole range, beside a p below alpha."""
+    found = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        second = rng.random(20) < 0.1
+        second[:2] = [False, True]
+        prediction = 0.41 + rng.uniform(-0.1, 0.1, 20)
+        data = Observations.of(rng.normal(size=(20, 1)), np.where(second, "m", "f"), prediction)
+        one = gcm(data, fit_nuisances(data, np.full(20, 0.1), outcome={"mean": _Mean()}))
+        assert (one.pvalue < 0.05) == (not one.low <= 0 <= one.high)
+        assert min(-1, one.effect) <= one.low <= one.effect <= one.high <= max(1, one.effect)
+        found.append(one.pvalue < 0.05 and one.high - one.low > 0.9)
+    assert any(found)
+
+
 def test_the_interval_of_a_rare_level_covers() -> None:
     missed = 0
     for seed in range(300):

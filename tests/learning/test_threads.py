@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 import torch
 
 from citlr.learning.loop import seeded
 from citlr.predictors.training.zoo import build_network
+from citlr.randomness import ALONE
 
 
 def first_weights(seed: int) -> list[float]:
@@ -35,3 +39,25 @@ def test_networks_that_are_made_beside_each_other_are_those_that_are_made_alone(
     alone = [made(seed) for seed in range(3)]
     with ThreadPoolExecutor(3) as threads:
         assert all(torch.equal(one, other) for one, other in zip(threads.map(made, range(3)), alone, strict=True))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_process_that_is_forked_while_a_thread_draws_does_not_wait_for_that_thread() -> None:
+    begun, done = threading.Event(), threading.Event()
+
+    def draw() -> None:
+        with seeded(1, "probe"):
+            begun.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    begun.wait(60)
+    child = os.fork()
+    if not child:
+        os._exit(0 if ALONE.acquire(timeout=5) else 1)
+    _, status = os.waitpid(child, 0)
+    done.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(status) == 0

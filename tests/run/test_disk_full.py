@@ -122,6 +122,10 @@ def test_what_the_system_refuses_another_library_is_an_error_of_the_system(tmp_p
 
     with pytest.raises(PermissionError, match=r"weights\.bin"), atomic_write(tmp_path / "weights.bin"):
         raise SafetensorError("Error while serializing: I/O error: Permission denied (os error 13)")
+    # What this package says of another file is said of that one.
+    damaged = "'a.safetensors' is damaged (No such file, os error 2); remove it and train that part again."
+    with pytest.raises(StateError, match="remove it and train"), atomic_write(tmp_path / "table.csv"):
+        raise StateError(damaged)
 
 
 def test_what_was_whole_stays(disk: Disk) -> None:

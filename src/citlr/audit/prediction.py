@@ -249,8 +249,9 @@ def _probabilities(
 ) -> npt.NDArray[np.float64]:
     """Return the probabilities of `labels`, float64 (n, len(labels)); an error names the images."""
     try:
-        # A copy, which a predictor of its own may write into, and a matrix of whatever it gives.
-        values = as_matrix(predictor.predict(images.copy()), len(images), predictor.name)
+        # A copy, which a predictor of its own may write into, and a matrix of whatever it gives, by its names.
+        given = predictor.predict(images.copy())
+        values = as_matrix(given, len(images), predictor.name, heads=predictor.labels)
         require_probabilities(values, predictor.labels, predictor.name)
     except InputError as error:
         raise InputError(f"{error} (The batch starts with the image '{ids[0]}' and ends with '{ids[-1]}'.)") from error

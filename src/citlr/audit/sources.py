@@ -23,8 +23,13 @@ def _files(config: AuditConfig, model: str) -> list[Path]:
     named = (source, code if code.endswith(".py") else "", settings.weights, config.cohort.table)
     found: list[Path] = []
     for path in (Path(one) for one in named if one):
-        found += sorted(path.rglob("*")) if path.is_dir() else [path]
+        found += sorted(one for one in path.rglob("*") if not _own(one.relative_to(path))) if path.is_dir() else [path]
     return [path for path in found if path.is_file()]
+
+
+def _own(path: Path) -> bool:
+    """Say whether systems, Python or loaders wrote a file into a model's folder for themselves."""
+    return any(part.startswith(".") or part == "__pycache__" for part in path.parts)
 
 
 def _noted(run: Run) -> dict[str, dict[str, str]]:

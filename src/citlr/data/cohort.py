@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pandas.api.types import infer_dtype, is_bool_dtype
 
 from citlr.data.cohort_file import find_cache, note_cache, read_frame, write_frame
 from citlr.data.flow import FlowStep as FlowStep
@@ -332,7 +333,7 @@ def _as_findings(frame: pd.DataFrame, labels: Sequence[str]) -> dict[str, pd.Ser
         if isinstance(frame[name].dtype, np.dtype) and frame[name].dtype.kind in "biuf":
             continue
         said = pd.to_numeric(frame[name].astype(object), errors="coerce").astype(np.float64)
-        odd = frame[name][said.isna() & frame[name].notna()]
+        odd = frame[name][said.isna() & frame[name].notna() & (frame[name].astype(str).str.strip() != "")]
         if len(odd):
             raise InputError(f"The label '{name}' holds {shown(odd.iloc[0])}; a finding is 1, 0 or missing.")
         found[name] = said
@@ -344,11 +345,14 @@ def _places(rows: npt.ArrayLike, count: int) -> npt.NDArray[np.int64]:
 
     Shapes: gives (chosen,).
     """
-    if isinstance(rows, pd.Series) and rows.dtype == bool and set(rows.index) == set(range(count)):
+    if isinstance(rows, pd.DataFrame) and rows.shape[1] == 1:
+        rows = rows.iloc[:, 0]
+    if isinstance(rows, pd.Series) and is_bool_dtype(rows.dtype) and set(rows.index) == set(range(count)):
         rows = rows.reindex(range(count))
     chosen = np.asarray(rows)
-    if chosen.dtype == object and all(isinstance(one, bool | np.bool_) for one in chosen.ravel()):
-        chosen = chosen.astype(bool)
+    if chosen.dtype == object and chosen.ndim == 1:  # of an index, or of a nullable type
+        kind = infer_dtype(chosen, skipna=False)
+        chosen = chosen.astype({"boolean": np.bool_, "integer": np.int64, "empty": np.int64}.get(kind, object))
     if chosen.dtype == bool and chosen.shape != (count,):
         raise InputError(f"The mask has the shape {chosen.shape} for {count} images; give an entry for every image.")
     if chosen.dtype == bool:

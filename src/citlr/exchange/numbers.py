@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from citlr.data.tables.spellings import is_stated
 from citlr.errors import InputError
 from citlr.invariance.operating_point import reaches
 
@@ -67,8 +68,10 @@ def require_same_cut(table: pd.DataFrame, cuts: Mapping[str, float], file: str, 
     """
     if "threshold" not in table or "threshold" in cuts:
         return
-    said = _operating_points(table["threshold"], file, setting)
-    own = table.get("label")
+    own, column = table.get("label"), table["threshold"]
+    # What a table says of labels that nobody asks for is not looked at, nor is a word for "not known".
+    asked = own.isin(list(cuts)) if own is not None and own.isin(list(cuts)).any() else True
+    said = _operating_points(column.where(is_stated(column) & asked), file, setting)
     for label, cut in cuts.items():
         mine = said[(own == label) if own is not None and (own == label).any() else said.notna()].dropna()
         wrong = mine[~(np.isclose(mine, cut) | (percent & np.isclose(mine, 100 * cut)))]
@@ -102,7 +105,7 @@ def require_decided(
     decision says nothing.
     """
     table = _as_long(table, next(iter(cuts))) if len(cuts) == 1 and "label" not in table else table
-    if not all(name in table for name in VALUES):
+    if not all(name in table for name in (*VALUES, "label")):
         return
     numbers = read_numbers({"probability": table["probability"]}, of, file, percent=percent, labels=table["label"])
     cut = np.asarray(table["label"].map(cuts), dtype=np.float64)
@@ -122,10 +125,12 @@ def require_decided(
 
 def _as_long(table: pd.DataFrame, label: str) -> pd.DataFrame:
     """Give a wide table of one label as a long one where decisions stand beside its answers; words are none."""
-    decided = label in table and "decision" in table and label != "decision"
-    if not decided or not table["decision"].fillna("").isin(["", "0", "1", "0.0", "1.0"]).all():
+    if label not in table or "decision" not in table or label == "decision":
         return table
-    return table.assign(label=label, probability=table[label])
+    said = table["decision"].astype("string").fillna("").replace({"True": "1", "False": "0"})
+    if not said.isin(["", "0", "1", "0.0", "1.0"]).all():
+        return table
+    return table.assign(label=label, probability=table[label], decision=said)
 
 
 def short(text: object) -> str:

@@ -102,6 +102,8 @@ def ordered(names: Any, what: str) -> NDArray[np.object_]:
     odd = next((one for one in listed if not isinstance(one, Hashable)), None)
     if odd is not None:
         raise InputError(f"{what} holds a {type(odd).__name__}; give one name or number for each.")
+    if len({isinstance(one, str) for one in listed}) > 1:  # a table of mixed types: 10 and "10" are one patient
+        listed = [str(one) if isinstance(one, int | np.integer) else one for one in listed]
     array = np.empty(len(listed), dtype=object)
     for place, one in enumerate(listed):  # at once, tuples would be the rows of a matrix
         array[place] = one

@@ -286,12 +286,16 @@ def _level_index(factual: ArrayLike, levels: tuple[str, ...]) -> NDArray[np.intp
         )
     position = {level: i for i, level in enumerate(levels)}
     if all(isinstance(one, int | np.integer) and not isinstance(one, bool) for one in given):
-        if any(position.get(str(one), one) != one for one in given) and {*map(str, given)} <= {*levels}:
+        named = {*map(str, given)} <= {*levels}
+        # Of two levels called 1 and 2, a 2 is no place.
+        places = all(0 <= one < len(levels) for one in given)
+        if named and places and any(position[str(one)] != one for one in given):
             raise InputError(
                 f"factual holds numbers that are names of the levels ({', '.join(levels)}) and places of others among "
                 "them: give the names as text."
             )
-        return given.astype(np.intp)
+        if places or not named:
+            return given.astype(np.intp)
     unknown = [str(level) for level in given if str(level) not in position]
     if unknown:
         raise InputError(f"The factual level '{unknown[0]}' is none of the levels.{did_you_mean(unknown[0], levels)}")

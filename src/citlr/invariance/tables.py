@@ -35,11 +35,11 @@ def read_long(
     if generated.empty:
         raise InputError(f"The table has no generated image of '{name}' (no row with draw 0 or more).")
     unit, units = pd.factorize(table["image_id"])
-    level_names = _chosen(levels, "levels") or sorted(generated["level"].unique())
+    level_names = sorted(generated["level"].unique()) if levels is None else _chosen(levels, "levels")
     if number:
         require_numbers(level_names)
         level_names = level_names if levels is not None else sorted(level_names, key=float)
-    label_names = _chosen(labels, "labels") or list(generated["label"].unique())
+    label_names = list(generated["label"].unique()) if labels is None else _chosen(labels, "labels")
     draws = sorted(generated["draw"].unique())
     axes = {"level": level_names, "draw": draws, "label": label_names}
     values = _dense(generated, unit[named], units, axes)
@@ -68,9 +68,11 @@ def read_long(
     }
 
 
-def _chosen(names: Sequence[str] | None, what: str) -> list[str]:
-    """Give the names that were asked for, in their order; none where nobody asked."""
-    chosen = [] if names is None else [str(name) for name in ordered(names, what)]
+def _chosen(names: Sequence[str], what: str) -> list[str]:
+    """Give the names that were asked for, in their order."""
+    chosen = [str(name) for name in ordered(names, what)]
+    if not chosen:
+        raise InputError(f"{what} is empty; name one at least, or leave it out for all that the table has.")
     require_different(chosen, what)
     return chosen
 

@@ -110,7 +110,7 @@ def _run(predictor: Predictor, images: NDArray[np.float32]) -> NDArray[np.float6
             f"Model '{predictor.name}' gives an output of shape {shape}; {expected[0]} image(s) and "
             f"{expected[1]} label(s) ({shortened(', '.join(predictor.labels))}) make {expected}."
         )
-    values = as_matrix(given, len(images), predictor.name)
+    values = as_matrix(given, len(images), predictor.name, heads=predictor.labels)
     require_probabilities(values, predictor.labels, predictor.name)
     return values
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from citlr.errors import InputError, StateError
+from citlr.errors import CitlrError, InputError, StateError
 
 _FULL = tuple(getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name))
 _SYSTEM = re.compile(r"\bos error (\d+)\b")
@@ -57,7 +57,7 @@ def _refused(error: Exception, file: Path) -> Exception | None:
 
     A SafetensorError carries the system's words; it is no OSError, and names no file.
     """
-    found = None if isinstance(error, OSError) else _SYSTEM.search(str(error))
+    found = None if isinstance(error, OSError | CitlrError) else _SYSTEM.search(str(error))
     number = getattr(error, "errno", None) if found is None else int(found[1])
     if number == errno.EFBIG:
         return StateError(

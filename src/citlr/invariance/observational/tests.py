@@ -241,7 +241,7 @@ def _effect(method: str, data: Observations, fits: Nuisances, *, alpha: float) -
     squares = np.bincount(data.cluster, weights=s**2).astype(float)
     t, pvalue = product_statistic(products)
     theta = float(products.sum() / squares.sum())
-    low, high = _not_refused(products, squares, theta, alpha)
+    low, high = _not_refused(products, squares, (theta, pvalue), alpha)
     return replace(
         _blank(method, data, treatment.source),
         statistic=t,
@@ -255,22 +255,29 @@ def _effect(method: str, data: Observations, fits: Nuisances, *, alpha: float) -
     )
 
 
-def _not_refused(products: Floats, squares: Floats, theta: float, alpha: float) -> tuple[float, float]:
+def _not_refused(products: Floats, squares: Floats, found: tuple[float, float], alpha: float) -> tuple[float, float]:
     """Give the effects that the test itself does not refuse: those where `products - effect * squares` averages zero.
 
     So p is below alpha exactly where zero lies outside (Fieller 1954). An interval by the error of `theta` alone is too
-    narrow where few patients have the level: it left zero out beside a p of .3.
+    narrow where few patients have the level: it left zero out beside a p of .3. Chances differ by 1 at most.
     """
-    n = products.size
+    n, (theta, pvalue) = products.size, found
     limit = float(stats.t.ppf(1 - alpha / 2, n - 1)) ** 2 / n
     means, spread = (products.mean(), squares.mean()), np.cov(products, squares)
     curve = means[1] ** 2 - limit * spread[1, 1]
     middle = means[0] * means[1] - limit * spread[0, 1]
     end = means[0] ** 2 - limit * spread[0, 0]
-    if curve <= 0:  # so few that any effect would do
-        return min(-1.0, theta), max(1.0, theta)
     reach = sqrt(max(middle**2 - curve * end, 0.0))
-    return float(min((middle - reach) / curve, theta)), float(max((middle + reach) / curve, theta))
+    low, high = min(-1.0, theta), max(1.0, theta)
+    if curve > 0:
+        low, high = max(low, (middle - reach) / curve), min(high, (middle + reach) / curve)
+    elif (
+        pvalue < alpha
+    ):  # so few that effects of either sign would do, but none at all: those on the side of the estimate
+        nearest = end / (middle + np.copysign(reach, theta))
+        low, high = (nearest, high) if theta > 0 else (low, nearest)
+    kept = (theta,) if pvalue < alpha else (theta, 0.0)
+    return float(min(low, *kept)), float(max(high, *kept))
 
 
 def _degenerate(method: str, data: Observations, source: Source) -> ObservationalResult:
