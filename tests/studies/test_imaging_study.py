@@ -34,6 +34,7 @@ from citlr.simulators.phantom.world import PhantomWorld
 from citlr.simulators.units import write_images
 from citlr.studies.imaging.models import TRAINED, audit_model, factual_auroc, paired_change, require_labels, true_values
 from citlr.studies.imaging.page import Results
+from citlr.studies.imaging.page import changes as draw_changes
 from citlr.studies.imaging.page import tests_against as draw_tests_against
 from citlr.studies.imaging.run import _notes, run_imaging
 from citlr.studies.imaging.shared import _beside_the_attribute, _represent, open_shared
@@ -404,6 +405,21 @@ def test_fits_stand_above_their_panels_and_not_over_the_marks() -> None:
     titles = [panel.get_title() for panel in panels]
     assert titles[0] == "this project\nPearson -1.00, Spearman -1.00"
     assert titles[4:] == ["Pearson -1.00, Spearman -1.00", "Pearson +1.00, Spearman +1.00", "no variation", titles[7]]
+
+
+def test_every_network_has_a_panel_of_its_own_label() -> None:
+    rows = [
+        {"image_id": f"i{k}", "attribute": "sex", "level": level, "draw": draw, "label": "effusion", "probability": p}
+        for k, own in enumerate(("F", "M", "F"))
+        for level, draw, p in (("F", 0, 0.2), ("M", 0, 0.3), (own, -1, 0.4))
+    ]
+    table = pd.DataFrame(rows)
+    study = cast("ImagingStudy", types.SimpleNamespace(attribute="sex", levels=("F", "M")))
+    figure = draw_changes({"first": table, "second": table}, study, "effusion", ("F", "M"))
+    panels = [panel for panel in figure.axes if panel.get_visible()]
+    assert [panel.get_title() for panel in panels] == ["first", "second"]
+    for panel in panels:
+        assert panel.get_legend_handles_labels()[1] == ["recorded F (2)", "recorded M (1)"]
 
 
 def test_notes_name_every_network_and_no_path() -> None:

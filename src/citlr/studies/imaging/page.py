@@ -80,8 +80,8 @@ def changes(responses: dict[str, pd.DataFrame], study: ImagingStudy, label: str,
         panel.plot([0, 1], [0, 1], color="#777777", linewidth=0.8)
         for k, level in enumerate(study.levels):
             part = points[points["factual"] == level]
-            label = f"recorded {level} ({len(part)})"
-            panel.scatter(part[contrast[0]], part[contrast[1]], s=9, alpha=0.7, label=label, **_style(k))
+            recorded = f"recorded {level} ({len(part)})"
+            panel.scatter(part[contrast[0]], part[contrast[1]], s=9, alpha=0.7, label=recorded, **_style(k))
         panel.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         panel.set_title(name, fontsize=10)
         panel.set_xlabel(f"output under do({contrast[0]})", fontsize=8)
