@@ -341,10 +341,7 @@ def _as_findings(frame: pd.DataFrame, labels: Sequence[str]) -> dict[str, pd.Ser
 
 
 def _places(rows: npt.ArrayLike, count: int) -> npt.NDArray[np.int64]:
-    """Give the numbers of rows, of which there are `count`, by themselves or by a mask; anything else is refused.
-
-    Shapes: gives (chosen,).
-    """
+    """Give numbers (k,) of rows, of which there are `count`, by themselves or by a mask; anything else is refused."""
     if isinstance(rows, pd.DataFrame) and rows.shape[1] == 1:
         rows = rows.iloc[:, 0]
     if isinstance(rows, pd.Series) and is_bool_dtype(rows.dtype) and set(rows.index) == set(range(count)):

@@ -38,6 +38,11 @@ class Look:
     opened: int
     coloured: int
 
+    @property
+    def in_colour(self) -> bool:
+        """Whether most are in colour."""
+        return 2 * self.coloured > self.opened
+
 
 def path_columns(frame: pd.DataFrame, images: Path) -> dict[str, tuple[int, int]]:
     """Give the columns that name most files below a folder: how many of the rows looked at are there, and of how many.

@@ -18,7 +18,7 @@ from citlr.text import visible
 
 _WIDTH = 110
 # Images in grey below which edits are proposed: of some 700 radiographs they left less of a difference than a DLDM did
-# (docs/imaging.md), of which networks need more.
+# (docs/imaging.md), whose networks need more of them.
 FEW = 2000
 _PLAIN = re.compile(r"[A-Za-z0-9_./](?:[A-Za-z0-9_ ./-]*[A-Za-z0-9_./-])?")
 
@@ -30,7 +30,7 @@ def write_proposal(proposal: Proposal, out: Path, model: str, tried: Cohort | No
     _cohort(page, proposal, out, tried)
     hold = [*(["view"] if "view" in proposal.columns else []), *(one.name for one in proposal.labels)]
     page.section("generator")
-    if proposal.rows < FEW and 2 * proposal.look.coloured <= proposal.look.opened:
+    if proposal.rows < FEW and not proposal.look.in_colour:
         page.entry(
             "kind", "edits",
             f"Changes the original along its anatomy. Of fewer than {FEW} images it carries more of an attribute than "
@@ -148,7 +148,7 @@ def _cohort(page: _Page, proposal: Proposal, out: Path, tried: Cohort | None) ->
 def _channels(page: _Page, proposal: Proposal) -> None:
     """Propose red, green and blue where most images have a hue; a few of them are told."""
     look = proposal.look
-    if 2 * look.coloured > look.opened:
+    if look.in_colour:
         page.entry(
             "channels", 3,
             f"{look.coloured} of {look.opened} images are in colour: red, green and blue are redrawn (docs/colour.md). "

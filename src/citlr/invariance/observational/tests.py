@@ -271,9 +271,8 @@ def _not_refused(products: Floats, squares: Floats, found: tuple[float, float], 
     low, high = min(-1.0, theta), max(1.0, theta)
     if curve > 0:
         low, high = max(low, (middle - reach) / curve), min(high, (middle + reach) / curve)
-    elif (
-        pvalue < alpha
-    ):  # so few that effects of either sign would do, but none at all: those on the side of the estimate
+    elif pvalue < alpha:
+        # So few that effects of either sign would do, but none at all: those on the side of the estimate.
         nearest = end / (middle + np.copysign(reach, theta))
         low, high = (nearest, high) if theta > 0 else (low, nearest)
     kept = (theta,) if pvalue < alpha else (theta, 0.0)
