@@ -576,3 +576,49 @@ def test_another_release_of_an_installed_package_is_noticed(
     first = of(0.5)
     assert first.startswith("sha256:")
     assert of(0.25) != first == of(0.5)
+
+
+OPERATORS = """
+import torch
+
+@torch.library.custom_op("of_fingerprints::halved", mutates_args=())
+def halved(x: torch.Tensor) -> torch.Tensor:
+    return x / BY
+
+BY = {0}
+
+@torch.library.custom_op("of_fingerprints::stored", mutates_args=(), device_types="cuda")
+def stored(x: torch.Tensor) -> torch.Tensor:
+    return x.clone()
+
+@stored.register_kernel("cpu")
+def _(x): return x * {0}
+
+torch.library.define("of_fingerprints::told", "(Tensor x) -> Tensor")
+
+@torch.library.impl("of_fingerprints::told", "cpu")
+def told(x): return x - {0}
+"""
+MINE = "torch.ops.of_fingerprints."
+
+
+def operator_keys(folder: Path, by: float, calls: list[str]) -> list[str]:
+    """The fingerprints, in a process of their own, of models that call operators of a file beside them."""
+    (folder / "operators.py").write_text(OPERATORS.format(by))
+    script = "from citlr import load_predictor\n"
+    for place, call in enumerate(calls):
+        (folder / f"m{place}.py").write_text(
+            f"import torch, operators\ndef model(x): return {call}(x).mean((1, 2, 3))\n"
+        )
+        script += f"print(load_predictor('m{place}.py:model', labels=['flu'], device='cpu').fingerprint())\n"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=folder)
+    return run.stdout.split()
+
+
+def test_an_operator_that_was_put_in_among_torchs_counts(tmp_path: Path) -> None:
+    """A custom operator is called by a name that no variable of the model's code has."""
+    calls = [f"{MINE}halved", f"{MINE}stored.default", "operators.halved", f"{MINE}told", "torch.ops.aten.relu"]
+    first, again, other = (operator_keys(tmp_path, by, calls) for by in (2.0, 2.0, 3.0))
+    same = [one == two for one, two in zip(first, again, strict=True)]
+    assert same == [True, True, True, False, True], "of one that was put in by its parts nobody sees the code"
+    assert [one == two for one, two in zip(first, other, strict=True)] == [False, False, False, False, True]

@@ -10,6 +10,9 @@ import types
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch._library.custom_ops import OPDEFS, CustomOpDef
+
 from citlr.run.files import fingerprint, sha256
 
 
@@ -22,6 +25,22 @@ def words(text: str) -> frozenset[str]:
 SILENT = words(
     "__init__ __new__ __post_init__ __init_subclass__ __class_getitem__ __repr__ __str__ __eq__ __hash__ __reduce__ "
     "__reduce_ex__ __getstate__ __setstate__ __del__ __dir__ __doc__ __dict__ __module__ __annotations__ __weakref__"
+)
+
+# Functions of Python that read, or run text
+RUNNING = words("open input exec eval __import__ globals locals vars")
+# Members of a class that have done their work where the object is there
+MAKING = words("__init__ __post_init__")
+# Members of an estimator that pipelines and ensembles call, and that no base class has
+ASKED = words("predict predict_proba predict_log_proba decision_function score_samples transform inverse_transform")
+# What stands for a function that it was given
+WRAPPERS = (
+    property,
+    staticmethod,
+    classmethod,
+    functools.cached_property,
+    functools.partialmethod,
+    functools._lru_cache_wrapper,
 )
 
 # What reads that is not in the program, whatever package it is of: loadtxt, read_image, imread, SVM_load, LoadImage
@@ -165,6 +184,36 @@ def written_here(function: Any) -> bool:
 def is_own(kind: type, name: str) -> bool:
     """Whether a method of a class is the user's own code."""
     return written_here(getattr(kind, name, None))
+
+
+def operators(names: set[str]) -> tuple[list[CustomOpDef], list[str]]:
+    """Give the user's own among torch's operators that code names, and the names of those whose code nobody shows."""
+    shown: list[CustomOpDef] = []
+    hidden = []
+    for name in sorted(torch._C._dispatch_get_all_op_names()):
+        # namespace::operator.overload
+        if not names.issuperset(name.partition(".")[0].split("::")):
+            continue
+        known = OPDEFS.get(name)
+        if known is not None and written_here(known._init_fn):
+            shown.append(known)
+        origins = re.findall(r"^(?!Meta).* registered at (.+?):\d+", torch._C._dispatch_dump(name), re.MULTILINE)
+        # built elsewhere, as torch itself; or into a library of the user's own
+        own = [file for file in torch.ops.loaded_libraries if not is_packaged("", file)]
+        if own or any(Path(file).exists() and _of_users(file) for file in origins):
+            hidden.append(name)
+    return shown, hidden
+
+
+def _of_users(file: str) -> bool:
+    """Whether a file that put in an operator is the user's own, or torch's function that does so for anybody."""
+    return not is_packaged("", file) or Path(file).parts[-2:] == ("torch", "library.py")
+
+
+def kernels(operator: CustomOpDef) -> list[Any]:
+    """Give the functions that an operator runs, one for each kind of device."""
+    cells = [cell for one in operator._backend_fns.values() for cell in inspect.unwrap(one).__closure__ or ()]
+    return [operator._init_fn, *(cell.cell_contents for cell in cells if inspect.isroutine(cell.cell_contents))]
 
 
 def patched(space: Any) -> list[types.FunctionType]:

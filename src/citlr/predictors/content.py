@@ -9,7 +9,6 @@ predicting) has no digest: then two models are never taken for the same one.
 """
 
 import builtins
-import functools
 import hashlib
 import inspect
 import io
@@ -25,41 +24,34 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch._library.custom_ops import CustomOpDef
 from torch.nn.modules import module as _of_all
 
 from citlr.predictors.code import (
+    ASKED,
+    MAKING,
+    RUNNING,
     SILENT,
+    WRAPPERS,
     called_by_bases,
     globals_used,
     imports,
     installed,
     is_own,
     is_special,
+    kernels,
     only_computes,
+    operators,
     patched,
     readers,
     reads,
     version,
-    words,
     written_here,
 )
 from citlr.run.files import digest_or_missing, kind_of_path
 
 _UNKNOWN = "unknown:"
-# Functions of Python that read, or run text
-_RUNNING = words("open input exec eval __import__ globals locals vars")
-# Members of a class that have done their work where the object is there
-_MAKING = words("__init__ __post_init__")
-# Members of an estimator that pipelines and ensembles call, and that no base class has
-_ASKED = words("predict predict_proba predict_log_proba decision_function score_samples transform inverse_transform")
-_WRAPPERS = (
-    property,
-    staticmethod,
-    classmethod,
-    functools.cached_property,
-    functools.partialmethod,
-    functools._lru_cache_wrapper,
-)
+_RUN = (*WRAPPERS, CustomOpDef, types.CellType, types.CodeType, np.ufunc)
 # What runs with every network: hooks that were registered for all
 _OF_ALL_NETWORKS = (_of_all._global_forward_hooks, _of_all._global_forward_pre_hooks)
 _PLAIN = (bool, int, float, complex, str, bytes, bytearray, range, slice, np.generic, np.dtype, type(None))
@@ -130,7 +122,7 @@ class _Content:
             self._add_items(thing)
         elif isinstance(thing, type | types.ModuleType):
             self._add_space(thing)
-        elif inspect.isroutine(thing) or isinstance(thing, (*_WRAPPERS, types.CellType, types.CodeType, np.ufunc)):
+        elif inspect.isroutine(thing) or isinstance(thing, _RUN):
             self._add_routine(thing)
         elif isinstance(thing, torch.jit.ScriptModule | torch.jit.ScriptFunction):
             archive = io.BytesIO()
@@ -205,7 +197,9 @@ class _Content:
             self._add(routine.cell_contents)
         elif isinstance(routine, types.CodeType):
             self._add_code(routine)
-        elif isinstance(routine, _WRAPPERS):
+        elif isinstance(routine, CustomOpDef):
+            self._add_value([routine._qualname, kernels(routine)])
+        elif isinstance(routine, WRAPPERS):
             parts = ("fget", "__wrapped__", "func", "args", "keywords")
             self._add_value([getattr(routine, part, None) for part in parts])
         elif isinstance(routine, types.MethodType):
@@ -242,14 +236,13 @@ class _Content:
             self._text(name)
             if name in function.__globals__:
                 self._add_value(function.__globals__[name])
-            elif name in _RUNNING and not self._loose:
+            elif name in RUNNING and not self._loose:
                 raise _UnknownError(f"'{name}'")
             elif hasattr(builtins, name):
                 self._add_value(getattr(builtins, name))
 
     def _add_code(self, code: types.CodeType) -> None:
-        reading = [name for name in readers(code, self._spaces) if not self._is_own(name)]
-        if reading and not self._loose:
+        if not self._loose and (reading := [name for name in readers(code, self._spaces) if not self._is_own(name)]):
             raise _UnknownError(f"'{min(reading)}'")
         self._hash.update(code.co_code)
         self._add([code.co_names, code.co_varnames, code.co_freevars, code.co_flags, code.co_exceptiontable])
@@ -286,15 +279,15 @@ class _Content:
 
     def _add_members(self) -> None:
         """Take in the members of the user's own classes and modules: what runs, and then loosely what may run."""
-        while reached := self._members(self._runs) or self._members(self._makes):
-            for space, name in reached:
-                self._add(vars(space)[name])
+        while reached := self._members(self._runs) or self._members(self._makes) or self._operators():
+            for thing in reached:
+                self._add(thing)
         self._loose = True
         while reached := self._members(self._may_run):
-            for space, name in reached:
-                self._add_loosely(vars(space)[name])
+            for thing in reached:
+                self._add_loosely(thing)
 
-    def _members(self, reaches: Callable[[Any, str], bool]) -> list[tuple[Any, str]]:
+    def _members(self, reaches: Callable[[Any, str], bool]) -> list[Any]:
         """Give the members of this kind that are new, and take in their names."""
         found = [
             (space, name)
@@ -305,7 +298,14 @@ class _Content:
         for space, name in found:
             self._done.add((id(space), name))
             self._text(f"member {name}")
-        return found
+        return [vars(space)[name] for space, name in found]
+
+    def _operators(self) -> list[Any]:
+        """Give the operators that are new, of those that the user put in among torch's."""
+        shown, hidden = operators(self._names)
+        if hidden:
+            raise _UnknownError(f"'{min(hidden)}'")
+        return [one for one in shown if id(one) not in self._seen]
 
     def _runs(self, space: object, name: str) -> bool:
         if not isinstance(space, type):
@@ -313,12 +313,12 @@ class _Content:
         if is_special(name):
             runs = name not in SILENT or (space in self._restored and name in self._names)
             return runs and inspect.isroutine(vars(space)[name])
-        if name in _ASKED and hasattr(space, "fit") and not issubclass(space, torch.nn.Module):
+        if name in ASKED and hasattr(space, "fit") and not issubclass(space, torch.nn.Module):
             return True
         return name in self._names or name in called_by_bases(space, self._names)
 
     def _makes(self, space: object, name: str) -> bool:
-        if not isinstance(space, type) or name not in _MAKING or space in self._made:
+        if not isinstance(space, type) or name not in MAKING or space in self._made:
             return False
         # that of a dataclass is generated, and does no work of its own
         code = getattr(vars(space)[name], "__code__", None)
