@@ -210,6 +210,28 @@ def test_output_moves_with_its_name(tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
 
 
+def test_output_that_was_moved_by_a_process_that_was_killed_then_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers of a closed model, which nobody can make again, move as a run gets a second model."""
+
+    def stopped(file: Path, content: object) -> None:
+        raise KeyboardInterrupt
+
+    log: list[str] = []
+    Stages(tmp_path).do(Stage("make", {}, writes("x", log=log), ("out",)))
+    again = Stage("make", {}, writes("x", place="models/m/out", log=log), ("models/m/out",))
+    with monkeypatch.context() as killed:
+        killed.setattr(stages_module, "write_json", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            Stages(tmp_path).do(again)
+    record = Stages(tmp_path).do(again)
+    assert (log, record.places, list(record.files)) == (["x"], ("models/m/out",), ["models/m/out/a.txt"])
+    Stages(tmp_path).path("models", "m", "out", "a.txt").write_text("another")
+    Stages(tmp_path).do(again)
+    assert log == ["x", "x"], "what is there is held against the record"
+
+
 def test_changes_after_a_first_verdict_are_kept_and_before_it_are_not(tmp_path: Path) -> None:
     folder = Stages(tmp_path)
     folder.do(made({"margin": 0.1}))

@@ -204,11 +204,11 @@ class Stages:
         self._make_room(record.name, places)
         files = dict(record.files)
         for old, new in zip(record.places, places, strict=True):
-            if old == new or not self.path(old).exists():
-                continue
-            self.path(new).parent.mkdir(parents=True, exist_ok=True)
-            _remove(self.path(new))
-            self.path(old).replace(self.path(new))
+            # one that is not there may have been moved by a process that was killed before it wrote the record
+            if old != new and self.path(old).exists():
+                self.path(new).parent.mkdir(parents=True, exist_ok=True)
+                _remove(self.path(new))
+                self.path(old).replace(self.path(new))
             files = {new + name.removeprefix(old) if _below(name, old) else name: one for name, one in files.items()}
         moved = replace(record, places=places, files=files)
         write_json(self.path("stages", f"{record.name}.json"), asdict(moved))
