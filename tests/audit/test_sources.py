@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 from report_fake import make_result
 from typer.testing import CliRunner
 
 from citlr.audit import chain
 from citlr.audit.chain import Chain
 from citlr.audit.sources import SOURCES
+from citlr.audit.stages import cohort_stage
 from citlr.cli.app import app
-from citlr.config import AuditConfig
+from citlr.config import AuditConfig, CohortConfig
 from citlr.console import Narrator
 from citlr.run.folder import Run
 
@@ -80,6 +85,32 @@ def test_a_file_that_was_replaced_is_told_until_it_is_audited(place: Path) -> No
         assert check(place)[0] == [], "audited again"
     (place / "study.csv").write_text("another")
     assert len(check(place)[0]) == len(models)
+
+
+def test_an_image_that_was_replaced_is_told_and_one_that_was_only_touched_or_is_gone_is_not(place: Path) -> None:
+    """A copy can keep size and time of a file."""
+    shapes = np.random.default_rng(0).integers(0, 255, (80, 12, 12), dtype=np.uint8)
+    files = [place / f"{number}.png" for number in range(80)]
+    for file, pixels in zip(files, shapes, strict=True):
+        Image.fromarray(pixels).save(file)
+    sexes = ["F", "M"] * 40
+    rows = {"patient_id": range(80), "path": [file.name for file in files], "sex": sexes, "edema": [0, 1] * 40}
+    pd.DataFrame(rows).to_csv(place / "study.csv", index=False)
+    run = Run.open(audited(place, graph={"source": str(place / "a.onnx")}))
+    settings = {**run.config.cohort.model_dump(), "min_patients_per_level": 1}
+    run.do(cohort_stage(CohortConfig.model_validate(settings), Narrator(quiet=True)))
+    files[3].touch()
+    assert check(place)[0] == []
+    kept, status = files[3].read_bytes(), files[3].stat()
+    shutil.copy(files[5], files[3])
+    os.utime(files[3], ns=(status.st_atime_ns, status.st_mtime_ns))
+    told, _ = check(place)
+    assert told[0].startswith("graph: an image of the cohort was changed after this audit")
+    files[4].rename(place / "elsewhere.png")
+    assert check(place)[0] == []
+    (place / "elsewhere.png").rename(files[4])
+    files[3].write_bytes(kept)
+    assert check(place)[0] == []
 
 
 def test_what_python_and_a_file_browser_write_into_a_model_s_folder_is_no_change(place: Path) -> None:

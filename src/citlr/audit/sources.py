@@ -5,14 +5,21 @@ the model for that.
 """
 
 import json
+from datetime import datetime
 from pathlib import Path
 
+from citlr.audit.stages import COHORT, images_fingerprint
 from citlr.config import AuditConfig
+from citlr.data.cohort import Cohort
+from citlr.errors import CitlrError
 from citlr.run.files import digest_or_missing, write_json
 from citlr.run.folder import Run
+from citlr.run.stage import code_version
 
 # In the folder of records; no record of a stage, for a file whose change changes nothing would make that stage again.
 SOURCES = "sources"
+# By which the time of a record, in whole seconds, and that of a disk may differ.
+_CLOCK_SECONDS = 5
 
 
 def _files(config: AuditConfig, model: str) -> list[Path]:
@@ -52,9 +59,34 @@ def note_sources(run: Run) -> None:
 
 def replaced(run: Run, model: str) -> tuple[str, ...]:
     """Say which files of a model's audit hold something else now; of one that is gone nothing can be said."""
-    return tuple(
-        f"{model}: '{Path(path).name}' was changed after this audit, which is of the file as it was: run `citlr audit` "
-        "again for a verdict on the file that is there."
+    names = [
+        f"'{Path(path).name}' was"
         for path, digest in _noted(run).get(model, {}).items()
         if digest_or_missing(path) not in ("missing", digest)
+    ]
+    names += ["an image of the cohort was"] * _images_replaced(run)
+    return tuple(
+        f"{model}: {name} changed after this audit, which is of the file as it was: run `citlr audit` again for a "
+        "verdict on the file that is there."
+        for name in names
     )
+
+
+def _images_replaced(run: Run) -> bool:
+    """Say whether an image holds something else now; all are read only where one was touched since they were read."""
+    read = run.record("cohort")
+    # another version may digest them otherwise
+    if read is None or read.code != code_version() or run.intact(read) is not None:
+        return False
+    try:
+        cohort = Cohort.from_parquet(run.path(COHORT), cache=False)
+        # No program can set ctime.
+        last = max((cohort.root / path).stat().st_ctime for path in cohort.frame["path"])
+        if last < datetime.fromisoformat(read.finished).timestamp() - read.seconds - _CLOCK_SECONDS:
+            return False
+    except (CitlrError, OSError, ValueError):
+        return False
+    try:
+        return images_fingerprint(run.root) != read.discovered
+    except CitlrError:  # a cache, of images as they were
+        return True
