@@ -78,3 +78,23 @@ def test_findings_of_any_type_are_numbers(form: str) -> None:
     assert cohort.counts().set_index("value")["images"].to_dict() == {"positive": 2, "negative": 1, "missing": 1}
     with pytest.raises(InputError, match="The label 'flu' holds 'present'; a finding is 1, 0 or missing"):
         Cohort(frame.assign(flu="present"), Path(), attributes=("sex",), labels=("flu",))
+
+
+def test_findings_as_words_are_read_as_a_table_on_disk_is() -> None:
+    frame = pd.DataFrame({"image_id": list("abcd"), "path": list("abcd"), "patient_id": list("pqrs"), "sex": "F"})
+    for said in (["Yes", "no", " TRUE ", ""], ["positive", "Negative", True, None]):
+        cohort = Cohort(frame.assign(flu=said), Path(), attributes=("sex",), labels=("flu",))
+        assert cohort.frame["flu"].fillna(9).tolist() == [1, 0, 1, 9]
+    for odd, named in ((-1, r"-1\.0"), ("-1", "'-1'"), (2, r"2\.0")):
+        with pytest.raises(InputError, match=f"The label 'flu' holds {named}; a finding is 1, 0 or missing"):
+            Cohort(frame.assign(flu=pd.Series([1, 0, odd, None])), Path(), attributes=("sex",), labels=("flu",))
+
+
+def test_columns_of_one_name_that_nobody_uses_are_left_aside(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"image_id": ["a", "b"], "path": ["a", "b"], "patient_id": ["p", "q"], "sex": ["F", "M"]})
+    both = pd.concat([frame.assign(note="x"), frame.assign(note="y", split="test")[["note", "split"]]], axis=1)
+    cohort = Cohort(both, Path(), attributes=("sex",), labels=())
+    assert list(cohort.frame) == [*frame, "split"]
+    cohort.to_parquet(tmp_path / "c.parquet")
+    with pytest.raises(InputError, match="has the column 'split' twice"):
+        Cohort(pd.concat([both, both[["split"]]], axis=1), Path(), attributes=("sex",), labels=())

@@ -22,6 +22,7 @@ from citlr.data.pixels.square import Fit
 from citlr.data.splits import SPLITS, assign_splits
 from citlr.data.tables.numbers import banded, is_number
 from citlr.data.tables.printable import require_printable
+from citlr.data.tables.vocabulary import findings
 from citlr.errors import InputError, require_known
 from citlr.run.files import fingerprint
 from citlr.text import listed_few, shown, visible
@@ -94,10 +95,11 @@ class Cohort:
         for column in needed:
             require_known(column, self.frame.columns, f"A cohort needs the column '{column}', and its frame has none")
         twice = self.frame.columns[self.frame.columns.duplicated()]
-        if len(twice):
-            raise InputError(f"The frame of a cohort has the column '{twice[0]}' twice; name every column once.")
-        # The columns that the caller puts into its own table later are no part of this one.
-        object.__setattr__(self, "frame", self.frame.assign(**_as_findings(self.frame, self.labels)))
+        for column in twice.intersection([*needed, "split", "age", "view"]):
+            raise InputError(f"The frame of a cohort has the column '{column}' twice; name every column once.")
+        # The columns that the caller puts into its own table later are no part of this one, nor those of one name.
+        frame = self.frame.loc[:, ~self.frame.columns.isin(twice)] if len(twice) else self.frame
+        object.__setattr__(self, "frame", frame.assign(**_as_findings(frame, self.labels)))
         if not isinstance(self.frame.index, pd.RangeIndex) or self.frame.index.start or self.frame.index.step != 1:
             object.__setattr__(self, "frame", self.frame.reset_index(drop=True))
         object.__setattr__(self, "root", Path(self.root))
@@ -330,13 +332,13 @@ def _as_findings(frame: pd.DataFrame, labels: Sequence[str]) -> dict[str, pd.Ser
     """Give the labels that are not numbers, as text, categories or nullable truths, as the numbers that they say."""
     found = {}
     for name in labels:
-        if isinstance(frame[name].dtype, np.dtype) and frame[name].dtype.kind in "biuf":
-            continue
-        said = pd.to_numeric(frame[name].astype(object), errors="coerce").astype(np.float64)
-        odd = frame[name][said.isna() & frame[name].notna() & (frame[name].astype(str).str.strip() != "")]
+        numbers = isinstance(frame[name].dtype, np.dtype) and frame[name].dtype.kind in "biuf"
+        said = frame[name] if numbers else findings(frame[name])
+        odd = frame[name][~said.isin((0, 1)) & frame[name].notna()]
+        odd = odd[odd.astype(str).str.strip() != ""]
         if len(odd):
-            raise InputError(f"The label '{name}' holds {shown(odd.iloc[0])}; a finding is 1, 0 or missing.")
-        found[name] = said
+            raise InputError(f"The label '{name}' holds {shown(odd.tolist()[0])}; a finding is 1, 0 or missing.")
+        found |= {} if numbers else {name: said}
     return found
 
 

@@ -17,7 +17,7 @@ from citlr.data.tables.columns import refuse_unsafe_paths, require_unique
 from citlr.data.tables.levels import MOST_VALUES, with_counts
 from citlr.data.tables.printable import require_exact, require_printable
 from citlr.data.tables.spellings import UNSTATED, VIEWS, fold, is_stated, require_one_spelling
-from citlr.data.tables.vocabulary import VIEW, raw_text
+from citlr.data.tables.vocabulary import VIEW, findings, raw_text
 from citlr.errors import InputError, did_you_mean, require_known
 from citlr.run.files import kind_of_path
 from citlr.text import listed_few, shortened
@@ -33,7 +33,6 @@ MAX_CODES = 20
 _NOBODY = UNSTATED | {"none", "anonymous", "anonymized", "anonymised", "anon", "deidentified", "de-identified", "no id"}
 # One patient has so many images, and so many times as many as any other, only where it is no patient.
 _MANY, _TIMES = 10, 10
-_TRUTH = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0, "positive": 1.0, "negative": 0.0}
 
 
 def identify(recorder: FlowRecorder, *, source: str) -> None:
@@ -177,13 +176,9 @@ def read_labels(
 ) -> pd.Series:
     """Read a finding as 1.0, 0.0 or NaN (not stated)."""
     require_known(uncertain, UNCERTAIN, f"uncertain='{uncertain}' is not a policy")
-    text = values.astype("string").str.strip().str.lower()
-    numbers = pd.to_numeric(
-        text.map(_TRUTH).astype("Float64").fillna(pd.to_numeric(text, errors="coerce").astype("Float64"))
-    )
-    floats = pd.Series(numbers.to_numpy(dtype=float, na_value=np.nan), index=values.index, name=values.name)
+    floats = findings(values)
     allowed = floats.isin([0.0, 1.0, -1.0])
-    strange = values[~allowed & values.notna() & (text != "").fillna(False)]
+    strange = values[~allowed & values.notna() & (values.astype("string").str.strip() != "").fillna(False)]
     if len(strange):
         seen = ", ".join(f"'{value}' ({count})" for value, count in strange.value_counts().head(10).items())
         raise InputError(f"{source}: the label '{values.name}' must be 0, 1, -1 or blank, and holds {seen}.")

@@ -22,6 +22,8 @@ AGE_CAP = 90.0
 # Older than anyone: a typing error (NIH 2017 has ages above 400).
 OLDEST = 120.0
 
+_TRUTH = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0, "positive": 1.0, "negative": 0.0}
+
 
 def _table(text: str) -> Mapping[str, str]:
     """Read lines of `level: spelling; spelling` as spelling to level; a blank is unknown."""
@@ -172,6 +174,17 @@ def open_ended(values: pd.Series) -> pd.Series:
     """
     text = age_text(values)
     return (text.str.extract(_AGE)["open"].fillna("") != "") | text.str.startswith(">")
+
+
+def findings(values: pd.Series) -> pd.Series:
+    """Give findings as the numbers that they say, or NaN; whether they are 0 or 1 is for others to judge.
+
+    >>> findings(pd.Series(["1", "Yes", "negative", "", "-1", "perhaps"])).tolist()
+    [1.0, 1.0, 0.0, nan, -1.0, nan]
+    """
+    text = values.astype("string").str.strip().str.lower()
+    numbers = text.map(_TRUTH).astype("Float64").fillna(pd.to_numeric(text, errors="coerce").astype("Float64"))
+    return pd.Series(numbers.to_numpy(dtype=float, na_value=np.nan), index=values.index, name=values.name)
 
 
 def resolve(frame: pd.DataFrame, *, key: str, value: str, policy: Policy) -> pd.DataFrame:
