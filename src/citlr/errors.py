@@ -1,7 +1,7 @@
 """Errors that a user can act on: one sentence with what was found, where, and what would do."""
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -50,7 +50,7 @@ def needed(package: str, extra: str, purpose: str) -> Iterator[None]:
         raise MissingExtraError(package, extra, purpose) from error
 
 
-def did_you_mean(name: str, options: Iterable[str]) -> str:
+def did_you_mean(name: object, options: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the option nearest to `name`, or the list of options when none is near.
 
     >>> did_you_mean("margn", ["margin", "alpha"])
@@ -63,17 +63,23 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
         return ""
     # Case is the commonest slip in column names ("sex" for "Sex"), and costs the measure too much.
     folded = {option.lower(): option for option in known}
-    near = difflib.get_close_matches(name[:LONGEST_VALUE].lower(), folded, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(str(name)[:LONGEST_VALUE].lower(), folded, n=1, cutoff=0.6)
     return f" Did you mean '{folded[near[0]]}'?" if near else f" Known: {shortened(listed(known))}."
 
 
-def require_kind(value: Any, kind: type, name: str, remedy: str) -> None:
+def require_kind(value: Any, kind: type | tuple[type, ...], name: str, remedy: str) -> None:
     """Refuse an argument of another kind than is meant, such as a network in the place of a predictor."""
     if not isinstance(value, kind):
         raise InputError(f"{name} is a {type(value).__name__}; give {remedy}.")
 
 
+def require_names(value: Any, name: str) -> None:
+    """Refuse what is no list of names; the letters of a text are none."""
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise InputError(f"{name} is a {type(value).__name__}; give a list of names.")
+
+
 def require_known(name: Any, known: Any, problem: str) -> None:
     """Refuse a name that is not among the known ones; `problem` says so, without its full stop."""
-    if name not in known:
-        raise InputError(f"{problem}.{did_you_mean(str(name), known)}")
+    if not isinstance(name, Hashable) or name not in known:
+        raise InputError(f"{problem}.{did_you_mean(name, known)}")

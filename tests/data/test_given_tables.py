@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from citlr.data.cohort import Cohort
+from citlr.data.reading import read_cohort
 from citlr.errors import InputError
 
 
@@ -98,3 +100,50 @@ def test_columns_of_one_name_that_nobody_uses_are_left_aside(tmp_path: Path) -> 
     cohort.to_parquet(tmp_path / "c.parquet")
     with pytest.raises(InputError, match="has the column 'split' twice"):
         Cohort(pd.concat([both, both[["split"]]], axis=1), Path(), attributes=("sex",), labels=())
+
+
+GIVEN = pd.DataFrame({"image_id": ["a"], "path": ["a"], "patient_id": ["p"], "sex": ["F"], "flu": [1]})
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"frame": {"image_id": ["a"]}}, "The frame of a cohort is a dict; give a table of pandas"),
+        ({"root": None}, "The root of a cohort is a NoneType; give the folder"),
+        ({"attributes": "sex"}, "attributes is a str; give a list of names"),
+        ({"labels": None}, "labels is a NoneType; give a list of names"),
+    ],
+)
+def test_another_kind_than_a_cohort_is_made_of_is_named(given: dict[str, Any], found: str) -> None:
+    with pytest.raises(InputError, match=found):
+        Cohort(**{"frame": GIVEN, "root": Path(), "attributes": ("sex",), "labels": ("flu",), **given})
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"seed": None}, "seed=None: it should be a valid integer"),
+        ({"seed": -1}, "seed=-1: it should be greater than or equal to 0"),
+        ({"fractions": None}, "The split fractions are None; three shares"),
+        ({"by": ["patient_id"]}, "no column .*patient_id.* to split by"),
+    ],
+)
+def test_a_split_of_something_else_is_a_sentence(given: dict[str, Any], found: str) -> None:
+    with pytest.raises(InputError, match=found):
+        Cohort(GIVEN, Path(), attributes=("sex",), labels=("flu",)).split(**{"seed": 0, **given})
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"table": None}, "table is a NoneType; give a table of pandas, or the path"),
+        ({"images": None}, "images is a NoneType; give the folder"),
+        ({"labels": "flu"}, "labels is a str; give a list of names"),
+        ({"keep": ["view"]}, "keep is a list; give a mapping"),
+        ({"workers": None}, "workers=None"),
+        ({"attribute": None}, "no column 'None'"),
+    ],
+)
+def test_another_kind_than_a_table_is_read_by_is_named(given: dict[str, Any], found: str) -> None:
+    with pytest.raises(InputError, match=found):
+        read_cohort(**{"table": GIVEN, "images": Path(), "attribute": "sex", "labels": ["flu"], **given})

@@ -123,3 +123,10 @@ def test_a_workstation_at_128_pixels_trains_and_says_before_what_it_takes(
     monkeypatch.setattr("citlr.generators.diffusion.presets.BATCH_WITHOUT_GPU", 8)
     elsewhere = DLDM(128, preset="workstation", **tiny)
     assert elsewhere.fit(*splits, seed=0, directory=tmp_path / "training").fingerprint() == model.fingerprint()
+
+
+def test_what_is_no_folder_or_kind_of_a_generator_is_named() -> None:
+    with pytest.raises(InputError, match="directory is a NoneType; give the folder that `save` was given"):
+        load_generator(None)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="no generator of the kind"):
+        build_generator(["edits"])  # type: ignore[arg-type]

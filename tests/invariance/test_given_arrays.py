@@ -297,3 +297,12 @@ def test_an_empty_choice_of_a_table_is_not_all_that_it_has() -> None:
         none: dict[str, Any] = {name: []}
         with pytest.raises(InputError, match=f"{name} is empty"):
             Responses.from_frame(frame, **none)
+
+
+def test_one_number_in_the_place_of_a_list_is_named() -> None:
+    values = np.full((12, 2, 2, 1), 0.5)
+    for what in ("patients", "units", "levels", "labels"):
+        with pytest.raises(InputError, match=f"{what} is a int; give a list, one entry after the other"):
+            Responses.from_arrays(values, **{"patients": range(12), "levels": ["F", "M"], "labels": ["a"], what: 3})
+    with pytest.raises(InputError, match="There are 40 images and 39 patients"):
+        citlr.observe(np.eye(40), ["F", "M"] * 20, np.full(40, 0.5), patients=range(39))

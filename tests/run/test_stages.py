@@ -101,6 +101,15 @@ def test_what_another_key_left_unfinished_is_not_gone_on_with(tmp_path: Path) ->
     assert found == [False, False, True, False]
 
 
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with (
+        pytest.raises(StateError, match="out' is a file and not a folder: give another --out"),
+        Stages(tmp_path / "out").locked(),
+    ):
+        pass
+
+
 def test_attempts_are_counted_and_a_failed_stage_is_not_done(tmp_path: Path) -> None:
     folder = Stages(tmp_path)
 

@@ -1,5 +1,6 @@
 """Counterfactuals that somebody else has drawn, from their table to what an audit takes."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from citlr.audit.redrawing.drawing import CohortRequest
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.redrawn import read_redrawn
+from citlr.errors import require_kind
 from citlr.generators.on_disk import ImagesOnDisk
 from citlr.values import Name, Side, check_value
 
@@ -78,6 +80,7 @@ def read_counterfactuals(
     (('female', 'male'), 6)
     """
     attribute, size = check_value("attribute", attribute, Name), check_value("size", size, Side)
+    require_kind(table, (str, os.PathLike), "table", "the path of a table of the redrawn images")
     index = read_redrawn(Path(table), cohort, attribute=attribute, size=size)
     generator = ImagesOnDisk(index, attribute=attribute, size=size, channels=cohort.channels, white=cohort.white)
     return generate(

@@ -23,7 +23,7 @@ from citlr.data.splits import SPLITS, assign_splits
 from citlr.data.tables.numbers import banded, is_number
 from citlr.data.tables.printable import require_printable
 from citlr.data.tables.vocabulary import findings
-from citlr.errors import InputError, require_known
+from citlr.errors import InputError, require_kind, require_known, require_names
 from citlr.run.files import fingerprint
 from citlr.text import listed_few, shown, visible
 
@@ -90,6 +90,10 @@ class Cohort:
         return visible("\n".join(lines))
 
     def __post_init__(self) -> None:
+        require_kind(self.frame, pd.DataFrame, "The frame of a cohort", "a table of pandas, one row per image")
+        require_kind(self.root, (str, os.PathLike), "The root of a cohort", "the folder of its images")
+        for role in ("attributes", "labels", "covariates"):
+            require_names(getattr(self, role), role)
         require_printable((*self.attributes, *self.labels, *self.covariates), "The name of a column")
         needed = ("image_id", "path", "patient_id", *self.attributes, *self.labels, *self.covariates)
         for column in needed:
@@ -99,9 +103,7 @@ class Cohort:
             raise InputError(f"The frame of a cohort has the column '{column}' twice; name every column once.")
         # The columns that the caller puts into its own table later are no part of this one, nor those of one name.
         frame = self.frame.loc[:, ~self.frame.columns.isin(twice)] if len(twice) else self.frame
-        object.__setattr__(self, "frame", frame.assign(**_as_findings(frame, self.labels)))
-        if not isinstance(self.frame.index, pd.RangeIndex) or self.frame.index.start or self.frame.index.step != 1:
-            object.__setattr__(self, "frame", self.frame.reset_index(drop=True))
+        object.__setattr__(self, "frame", frame.assign(**_as_findings(frame, self.labels)).reset_index(drop=True))
         object.__setattr__(self, "root", Path(self.root))
         require_channels(self.channels, self.source)
 
@@ -311,8 +313,7 @@ class Cohort:
         """
         file = Path(path)
         frame, content = read_frame(file)
-        images = Path(content["root"] if root is None else root)
-        note = content.get("cache") if cache else None
+        images, note = Path(content["root"] if root is None else root), cache and content.get("cache")
         return cls(
             frame=frame,
             root=images,
@@ -321,7 +322,7 @@ class Cohort:
             covariates=tuple(content["covariates"]),
             flow=tuple(FlowStep.from_dict(step) for step in content["flow"]),
             raw=tuple(RawCount(**one) for one in content["raw"]),
-            source=None if note is None else find_cache(note, file, images, frame["image_id"].tolist()),
+            source=find_cache(note, file, images, frame["image_id"].tolist()) if note else None,
             fit=content["fit"],
             white=content["white"],
             channels=content.get("channels", 1),

@@ -25,7 +25,8 @@ from citlr.data.tables.levels import levels_of, merge_covariate, name_levels, wi
 from citlr.data.tables.numbers import asked_as_number, banded, is_number, note_codes, read_number, require_support
 from citlr.data.tables.spellings import is_stated
 from citlr.data.tables.vocabulary import OLDEST, Policy, raw_text
-from citlr.errors import InputError, require_known
+from citlr.errors import InputError, require_kind, require_known, require_names
+from citlr.values import CountOrNone, check_value
 
 _OPTIONAL = ("image_id", "age", "view")
 
@@ -45,6 +46,18 @@ class _Roles:
     def rules(self, attribute: str) -> Any:
         """Give the levels that were asked for of one attribute."""
         return levels_of(self.levels, attribute, self.attributes)
+
+
+def _require_kinds(table: Any, images: Any, mappings: Mapping[str, Any]) -> None:
+    require_kind(table, (str, os.PathLike, pd.DataFrame), "table", "a table of pandas, or the path of one")
+    require_kind(images, (str, os.PathLike), "images", "the folder of the images")
+    for name, given in mappings.items():
+        require_kind({} if given is None else given, Mapping, name, "a mapping, such as {name: ...}")
+
+
+def _require_names(**roles: Any) -> None:
+    for role, given in roles.items():
+        require_names(given, role)
 
 
 def read_cohort(
@@ -139,6 +152,9 @@ def read_cohort(
     InputError
         For everything in the table or the folder that an audit could not stand on, in one sentence.
     """
+    _require_kinds(table, images, {"columns": columns, "bins": bins, "keep": keep})
+    _require_names(attributes=attributes or (), labels=labels, covariates=covariates)
+    workers = check_value("workers", workers, CountOrNone)
     source = "The table" if isinstance(table, pd.DataFrame) else str(table)
     names = (attribute, *(name for name in (attributes or ()) if name != attribute))
     wanted = wanted_columns(

@@ -1,12 +1,15 @@
 """Training, validation and test patients: never one patient on two sides."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from citlr.errors import InputError, require_known
-from citlr.text import listed_few
+from citlr.text import listed_few, shown
+from citlr.values import Whole, check_value
 
 SPLITS = ("train", "validation", "test")
 # How the world spells the three; keys are lower-case.
@@ -35,7 +38,7 @@ def assign_splits(
     level of `stratify` (a column, or a value per row) in the same proportion up to one patient. The draw depends on the
     identifiers and the seed only, never on the order of the rows.
     """
-    shares = _checked_fractions(fractions)
+    shares, seed = _checked_fractions(fractions), check_value("seed", seed, Annotated[Whole, Field(ge=0)])
     for column in (by, *([stratify] if isinstance(stratify, str) else [])):
         require_known(column, frame.columns, f"There is no column '{column}' to split by")
     patients = frame[by].astype(str)
@@ -84,10 +87,14 @@ def require_disjoint(frame: pd.DataFrame) -> None:
 
 
 def _checked_fractions(fractions: Sequence[float]) -> np.ndarray:
-    shares = np.asarray(fractions, dtype=float)
+    try:
+        shares = np.asarray(fractions, dtype=float)
+    except (TypeError, ValueError):
+        shares = np.empty(0)
+    said = tuple(fractions) if isinstance(fractions, Sequence) and not isinstance(fractions, str) else shown(fractions)
     if shares.shape != (3,) or not np.isfinite(shares).all() or (shares < 0).any() or abs(shares.sum() - 1) > 1e-6:
         raise InputError(
-            f"The split fractions are {tuple(fractions)}; three shares for train, validation and test are needed, "
+            f"The split fractions are {said}; three shares for train, validation and test are needed, "
             "none below 0, that add up to 1."
         )
     return shares

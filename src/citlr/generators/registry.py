@@ -1,12 +1,13 @@
 """From the name of a kind of generator to its class, imported when it is asked for; see `citlr.config.kinds`."""
 
+import os
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from citlr.config.kinds import GENERATORS, IMAGES
-from citlr.errors import InputError, StateError, did_you_mean, require_known
+from citlr.errors import InputError, StateError, did_you_mean, require_kind, require_known
 from citlr.generators.base import FORMAT
 from citlr.generators.learnt import LearntGenerator
 from citlr.generators.on_disk import ImagesOnDisk
@@ -43,6 +44,7 @@ def load_generator(directory: Path) -> LearntGenerator | ImagesOnDisk:
     StateError
         If it was saved by a version of citlr whose generators work another way.
     """
+    require_kind(directory, (str, os.PathLike), "directory", "the folder that `save` was given")
     directory = Path(directory)
     if not (directory / "config.json").is_file():
         raise InputError(f"{directory} holds no generator (config.json is missing); fit one and save it there.")

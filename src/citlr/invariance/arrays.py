@@ -1,6 +1,6 @@
 """What arrays of predictions, levels and patients are asked for before anything is computed of them."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -89,6 +89,8 @@ def ordered(names: Any, what: str) -> NDArray[np.object_]:
         kind = "one text" if isinstance(names, str | bytes) else f"a {type(names).__name__}, which has no order"
         raise InputError(f"{what} is {kind}; give a list, one entry after the other.")
     held = _in_memory(names)
+    if not isinstance(held, Iterable):
+        raise InputError(f"{what} is a {type(names).__name__}; give a list, one entry after the other.")
     if isinstance(held, pd.DataFrame):
         held = held.to_numpy(dtype=object)
     if isinstance(held, np.ndarray) and held.ndim != 1:

@@ -7,7 +7,7 @@ from math import ceil
 
 import pandas as pd
 
-from citlr.errors import InputError
+from citlr.errors import InputError, require_kind
 from citlr.invariance.effects.at_originals import psi_at_originals
 from citlr.invariance.effects.equivalence import check_margin, equivalence_test
 from citlr.invariance.effects.estimates import Outcome, contrast_effects, outcome_values
@@ -161,6 +161,7 @@ def assess(
         )
         error = None
         if replicates is not None:
+            require_kind(replicates, Replicates, "replicates", "the Replicates of these responses")
             error = contrast_error(
                 responses,
                 replicates,
@@ -232,6 +233,7 @@ def smallest_share(carried: Mapping[str, float], levels: Sequence[str]) -> float
     >>> smallest_share({"F": 1.02, "M": 0.9}, ["F", "M"]), smallest_share({"F": 1.02, "M": -0.1}, ["F", "M"])
     (0.9, 1e-06)
     """
+    require_kind(carried, Mapping, "carried", "a mapping with a share for every level")
     missing = [level for level in levels if level not in carried]
     if missing:
         raise InputError(f"carried names no share for the level '{missing[0]}': name every level.")

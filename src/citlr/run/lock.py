@@ -29,7 +29,10 @@ def locked(folder: Path, *, remedy: str = "give another --out", deep: bool = Tru
     What a killed process left half written is removed: in the folder, and, where `deep`, in all below it. A process of
     another machine is believed to be alive: nobody can ask it, so that whoever knows better removes its note.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise StateError(f"'{folder}' is a file and not a folder: {remedy}.") from error
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)

@@ -118,6 +118,8 @@ def observe(
     require_named(named, "level")
     levels = named.astype(str)
     who = _patients(np.arange(levels.size) if patients is None else patients)
+    if who.size != levels.size:
+        raise InputError(f"There are {levels.size} images and {who.size} patients; give the patient of every image.")
     pairs = list(combinations(np.unique(levels).tolist(), 2))
     if contrast is not None:
         pairs = [pair_of(levels, tuple(map(str, ordered(contrast, "contrast"))))]
