@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -168,3 +169,12 @@ def test_pictures_are_there_as_long_as_a_copy_of_their_handle(drawn: tuple[Cohor
 def test_a_folder_is_no_file_to_write(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a folder: give the path of the file to write"):
         make_result().to_json(tmp_path)
+
+
+def test_a_result_that_was_pickled_or_read_back_is_the_same(tmp_path: Path) -> None:
+    """A number that does not exist is no other's equal, and an audit has some."""
+    result = make_result(("edema",))
+    result = replace(result, tests=tuple(replace(row, equivalence_pvalue=float("nan")) for row in result.tests))
+    assert pickle.loads(pickle.dumps(result)) == result == citlr.read_result(result.to_json(tmp_path / "audit.json"))
+    for other in (replace(result, model="another"), replace(result, tests=()), result.to_dict()):
+        assert result != other

@@ -152,6 +152,10 @@ class AuditResult:
         """Return the audit as plain JSON types; a number that does not exist is None, never NaN."""
         return {"schema": SCHEMA, **plain(_as_result().dump_python(self, by_alias=True, warnings=False))}
 
+    def __eq__(self, other: object) -> bool:
+        """Say whether another audit says the same, one that was read back or pickled too: no NaN is another's equal."""
+        return self.to_dict() == other.to_dict() if isinstance(other, AuditResult) else NotImplemented
+
     def to_json(self, path: str | Path) -> Path:
         """Write `audit.json` atomically and return its path."""
         write_json(path, self.to_dict())
