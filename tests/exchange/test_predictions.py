@@ -559,3 +559,11 @@ def test_decisions_on_originals_in_the_place_of_null_interventions_are_told(tmp_
     count = int(re.search(r"between draws of (\d+) images", said[0]).group(1))  # type: ignore[union-attr]
     assert count >= 10
     assert said == [CONDITION + TURNED_ELSEWHERE.format(count=count), CONDITION, CONDITION]
+
+
+def test_a_name_that_is_blank_is_refused(tmp_path: Path) -> None:
+    words = ("--margin", ".05", "--attribute", "sex", "--name", " ", "--out", tmp_path / "out")
+    done = citlr("assess", written(tmp_path, predictions()), *words)
+    assert done.returncode == 2
+    assert done.stderr == "citlr: --name is blank; say what the model is called, or leave the option out.\n"
+    assert not (tmp_path / "out").exists()

@@ -252,3 +252,20 @@ def test_a_record_that_is_gone_makes_no_other_run_of_it(tmp_path: Path, gone: st
     for name in ("cohort", "fit", "generate", "quality", "predict.m"):
         run.path("stages", f"{name}.json").unlink()
     assert Run(tmp_path, config()).require("test.m", "see").name == "test.m"
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_models_that_a_disk_takes_for_one_are_refused(tmp_path: Path, alike: bool) -> None:
+    """As a disk does that knows no upper case: the second model's audit would be shown as the first one's."""
+    several = config().model_copy(update={"models": dict.fromkeys(("Net", "nets", "net"), config().models["model"])})
+    run = Run.open(tmp_path / "run", several)
+    run.unfinished.parent.mkdir(parents=True)
+    run.unfinished.touch()
+    if not alike:
+        run.require_folders()
+        return
+    run.unfinished.with_name("UNFINISHED").touch()
+    with pytest.raises(InputError, match="The models 'Net' and 'net' would share files"):
+        run.require_folders()
+    with pytest.raises(InputError, match="would share files"):
+        Chain(run, Narrator(quiet=True)).upto("cohort")

@@ -86,6 +86,7 @@ class Chain:
         self.run.keep_history()
         before = mark.exists() or self.run.moved, self.run.stamps()
         mark.touch()
+        self.run.require_folders()
         for name in STAGES[: STAGES.index(stage) + 1]:
             getattr(self, name)()
         # A call that finds everything done, by the settings of before, leaves the verdict what it was.

@@ -43,6 +43,7 @@ def assess(
     from citlr.audit.conditional import audit_predictions
     from citlr.cli.audits import show
     from citlr.console import Narrator
+    from citlr.errors import InputError
     from citlr.exchange.predictions import read_predictions
     from citlr.report.page import render
     from citlr.report.tables import safe_csv
@@ -51,6 +52,8 @@ def assess(
     from citlr.run.machine import versions
 
     require_no_run(out)
+    if not name.strip():
+        raise InputError("--name is blank; say what the model is called, or leave the option out.")
     columns = mapping("--map", map, "ours=theirs, such as --map level=sex")
     found = read_predictions(
         predictions,

@@ -1,5 +1,6 @@
 """The run folder: the stages of one audit, and the configuration that they follow."""
 
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -67,6 +68,19 @@ class Run(Stages):
     def unfinished(self) -> Path:
         """A mark that is there from when stages are begun until the test is done, refused and killed calls included."""
         return self.path("stages", "unfinished")
+
+    def require_folders(self) -> None:
+        """Refuse models that are one folder to this disk, as where it does not tell upper from lower case."""
+        if not self.unfinished.with_name(self.unfinished.name.upper()).exists():
+            return
+        seen: dict[str, str] = {}
+        for name in self.config.models:
+            other = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+            if other != name:
+                raise InputError(
+                    f"The models '{other}' and '{name}' would share files: the disk of '{self.root}' does not tell "
+                    "upper from lower case; give one of them another name."
+                )
 
     def keep_history(self) -> None:
         """See that the list of changes is there as long as a verdict is: without it all would seem to be the first."""
