@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from citlr.audit import chain
 from citlr.audit.chain import Chain
 from citlr.config import AuditConfig, parse_config
 from citlr.console import Narrator
@@ -269,3 +271,16 @@ def test_models_that_a_disk_takes_for_one_are_refused(tmp_path: Path, alike: boo
         run.require_folders()
     with pytest.raises(InputError, match="would share files"):
         Chain(run, Narrator(quiet=True)).upto("cohort")
+
+
+def test_whether_a_model_is_trusted_is_no_other_question_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(chain, "predict_stage", lambda model, drawn, one, **_: asked.append(dict(one.settings)))
+    monkeypatch.setattr(Chain, "do", lambda *_: None)
+    monkeypatch.setattr(Chain, "predictor", lambda *_: object())
+    for changes in ({}, {"trust": True}, {"device": "cpu"}):
+        model = config().models["model"].model_copy(update=changes)
+        one = Chain(Run(tmp_path, config().model_copy(update={"models": {"model": model}})), Narrator(quiet=True))
+        one.keys["generate"] = "g"
+        one.predict()
+    assert asked[0] == asked[1] != asked[2]

@@ -164,7 +164,8 @@ class Chain:
             if predictor is None:
                 self._answers(name)
                 continue
-            own = settings.model_dump(mode="json", exclude={"name", "source", "weights", "batch_size"})
+            # Whether a pickle may be read says nothing of what is read, which the model's fingerprint does.
+            own = settings.model_dump(mode="json", exclude={"name", "source", "weights", "batch_size", "trust"})
             asked, shared = Asked(name, place, own), self._shared_out("generate")
             self.do(predict_stage(predictor, lambda: self.counterfactuals, asked, **shared))
             self.narrator.say(f"predict: {name} is done")
