@@ -278,7 +278,7 @@ def test_whether_a_model_is_trusted_is_no_other_question_to_it(tmp_path: Path, m
     monkeypatch.setattr(chain, "predict_stage", lambda model, drawn, one, **_: asked.append(dict(one.settings)))
     monkeypatch.setattr(Chain, "do", lambda *_: None)
     monkeypatch.setattr(Chain, "predictor", lambda *_: object())
-    for changes in ({}, {"trust": True}, {"device": "cpu"}):
+    for changes in ({}, {"trust": True}, {"labels": ("x",)}):
         model = config().models["model"].model_copy(update=changes)
         one = Chain(Run(tmp_path, config().model_copy(update={"models": {"model": model}})), Narrator(quiet=True))
         one.keys["generate"] = "g"
