@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 from citlr.errors import InputError, StateError
-from citlr.run import history
+from citlr.run import history, lock
 from citlr.run import stage as stage_module
 from citlr.run import stages as stages_module
 from citlr.run.stage import SCRATCH, Stage
@@ -107,6 +109,25 @@ def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
         pytest.raises(StateError, match="out' is a file and not a folder: give another --out"),
         Stages(tmp_path / "out").locked(),
     ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("number", "found"),
+    [
+        (errno.EACCES, "cannot be written to .Permission denied.: correct its permissions, or give another --out"),
+        (errno.EROFS, "cannot be written to .Read-only file system.: correct its permissions, or give another --out"),
+        (errno.ENOSPC, "^.Errno 28. No space left on device$"),
+    ],
+)
+def test_a_folder_that_may_not_be_written_to_is_named_with_what_would_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, found: str
+) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(lock.FileLock, "acquire", refused)
+    with pytest.raises((StateError, OSError), match=found), Stages(tmp_path).locked():
         pass
 
 

@@ -1,5 +1,6 @@
 """One process in a folder at a time, on whatever machine, and no half-written file left of one that was killed."""
 
+import errno
 import json
 import os
 import platform
@@ -18,6 +19,7 @@ from citlr.errors import StateError
 PARTIAL = re.compile(r"\..*\.\d+\.partial(\..*)?")
 # Says who holds a folder to machines that share the disk: many network disks lock for one machine only.
 HOLDER = ".holder.json"
+_CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 # A note that is torn for so long is not just being written by another machine.
 _WRITING_SECONDS = 1.0
 
@@ -38,6 +40,11 @@ def locked(folder: Path, *, remedy: str = "give another --out", deep: bool = Tru
         lock.acquire(timeout=0)
     except Timeout as error:
         raise StateError(f"Another process is working in '{folder}': wait for it, or {remedy}.") from error
+    except OSError as error:
+        if error.errno not in _CLOSED:
+            raise
+        why = f"'{folder}' cannot be written to ({error.strerror})"
+        raise StateError(f"{why}: correct its permissions, or {remedy}.") from error
     try:
         _note(folder / HOLDER, remedy)
         try:
