@@ -331,7 +331,7 @@ class Cohort:
 
 def _as_findings(frame: pd.DataFrame, labels: Sequence[str]) -> dict[str, pd.Series]:
     """Give the labels that are not numbers, as text, categories or nullable truths, as the numbers that they say."""
-    found = {}
+    found: dict[str, pd.Series] = {}
     for name in labels:
         numbers = isinstance(frame[name].dtype, np.dtype) and frame[name].dtype.kind in "biuf"
         said = frame[name] if numbers else findings(frame[name])

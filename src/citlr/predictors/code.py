@@ -197,17 +197,17 @@ def operators(names: set[str]) -> tuple[list[CustomOpDef], list[str]]:
         known = OPDEFS.get(name)
         if known is not None and written_here(known._init_fn):
             shown.append(known)
-        origins = re.findall(r"^(?!Meta).* registered at (.+?):\d+", torch._C._dispatch_dump(name), re.MULTILINE)
+        origins = re.findall(r"^(?!Meta)(.*) registered at (.+?):\d+", torch._C._dispatch_dump(name), re.MULTILINE)
         # built elsewhere, as torch itself; or into a library of the user's own
         own = [file for file in torch.ops.loaded_libraries if not is_packaged("", file)]
-        if own or any(Path(file).exists() and _of_users(file) for file in origins):
+        if own or any(Path(file).exists() and not is_packaged("", _asker(kind, file)) for kind, file in origins):
             hidden.append(name)
     return shown, hidden
 
 
-def _of_users(file: str) -> bool:
-    """Whether a file that put in an operator is the user's own, or torch's function that does so for anybody."""
-    return not is_packaged("", file) or Path(file).parts[-2:] == ("torch", "library.py")
+def _asker(kind: str, file: str) -> str:
+    """Give the file that put in an operator or its kernel; none where torch's own did so for anybody who asked."""
+    return "" if kind == "debug:" and Path(file).parts[-2:] == ("torch", "library.py") else file
 
 
 def kernels(operator: CustomOpDef) -> list[Any]:
