@@ -165,6 +165,32 @@ def test_the_page_fits_and_every_text_can_be_read(measured, width):
     assert all(found["pictures"])
 
 
+CONTENTS = """
+<!DOCTYPE html><meta charset="utf-8"><iframe height="900" style="border:0" srcdoc="%s"></iframe>
+<pre id="found"></pre>
+<script>
+addEventListener("load", () => {
+  const frame = document.querySelector("iframe"), box = frame.contentDocument.querySelector(".contents");
+  document.getElementById("found").textContent = JSON.stringify([360, 780, 1024, 1300, 1440].map((width) => {
+    frame.style.width = width + "px";
+    return [width, box.scrollWidth - box.clientWidth, box.querySelectorAll("a").length];
+  }));
+});
+</script>
+"""
+
+
+def test_the_contents_are_seen_whole_but_on_a_phone_where_they_are_one_line(page, tmp_path):
+    """What has to be scrolled sideways is easily missed, and many a mouse cannot."""
+    (tmp_path / "probe.html").write_text(CONTENTS % html_module.escape(page, quote=True), encoding="utf-8")
+    dumped = chromium("--window-size=1600,1000", "--dump-dom", (tmp_path / "probe.html").as_uri())
+    found = re.search(r'<pre id="found">(.*?)</pre>', dumped, re.DOTALL)
+    assert found, dumped[-500:]
+    beyond = {width: outside for width, outside, links in json.loads(found.group(1)) if links > 5}
+    assert beyond.pop(360) > 100
+    assert beyond == {780: 0, 1024: 0, 1300: 0, 1440: 0}
+
+
 @pytest.mark.parametrize("width", [360, 1440])
 def test_row_headings_stay_whole_and_leave_room_beside_them(measured, width):
     assert measured[width]["whole"] > 10
