@@ -141,6 +141,9 @@ def test_a_split_of_something_else_is_a_sentence(given: dict[str, Any], found: s
         ({"labels": "flu"}, "labels is a str; give a list of names"),
         ({"keep": ["view"]}, "keep is a list; give a mapping"),
         ({"workers": None}, "workers=None"),
+        ({"lateral": "Drop"}, r"lateral='Drop' is not known\. Did you mean 'drop'"),
+        ({"max_unreadable": "none"}, "max_unreadable='none': this is text; give a number"),
+        ({"min_patients_per_level": float("nan")}, "min_patients_per_level=nan"),
         ({"attribute": None}, "no column 'None'"),
     ],
 )
