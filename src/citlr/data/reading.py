@@ -26,7 +26,7 @@ from citlr.data.tables.numbers import asked_as_number, banded, is_number, note_c
 from citlr.data.tables.spellings import is_stated
 from citlr.data.tables.vocabulary import OLDEST, Policy, raw_text
 from citlr.errors import InputError, require_kind, require_known, require_names
-from citlr.values import CountOrNone, Share, check_value
+from citlr.values import CountOrNone, check_value
 
 _OPTIONAL = ("image_id", "age", "view")
 
@@ -155,10 +155,7 @@ def read_cohort(
     _require_kinds(table, images, {"columns": columns, "bins": bins, "keep": keep})
     _require_names(attributes=attributes or (), labels=labels, covariates=covariates)
     require_known(lateral, get_args(steps.Lateral), f"lateral='{lateral}' is not known")
-    max_unreadable, workers = (
-        check_value("max_unreadable", max_unreadable, Share),
-        check_value("workers", workers, CountOrNone),
-    )
+    workers = check_value("workers", workers, CountOrNone)
     min_patients_per_level = check_value("min_patients_per_level", min_patients_per_level, CountOrNone)
     source = "The table" if isinstance(table, pd.DataFrame) else str(table)
     names = (attribute, *(name for name in (attributes or ()) if name != attribute))

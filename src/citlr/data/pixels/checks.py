@@ -22,6 +22,7 @@ from citlr.data.pixels.survey import KIND, SIZES, Look, Survey
 from citlr.errors import InputError, require_known
 from citlr.run.files import digest_or_missing, kind_of_path, require_regular
 from citlr.text import shortened
+from citlr.values import Share, check_value
 
 Check = Literal["decode", "structure", "exists", "none"]
 CHECKS: tuple[Check, ...] = get_args(Check)
@@ -47,6 +48,8 @@ def drop_unreadable(
 ) -> int:
     """Leave out the images that are missing, unreadable or show nothing; name them, and stop when they are too many."""
     require_known(check, CHECKS, f"check='{check}' is not known")
+    # Of a percentage no image would be one too many.
+    max_unreadable = check_value("max_unreadable", max_unreadable, Share)
     if check == "none":
         return WHITE
     if not root.is_dir():
