@@ -3,10 +3,12 @@
 import dis
 import functools
 import inspect
+import io
 import itertools
 import re
 import sys
 import types
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +205,16 @@ def operators(names: set[str]) -> tuple[list[CustomOpDef], list[str]]:
         if own or any(Path(file).exists() and not is_packaged("", _asker(kind, file)) for kind, file in origins):
             hidden.append(name)
     return shown, hidden
+
+
+def scripted(model: Any) -> tuple[bytes, set[str]]:
+    """Give the archive of a TorchScript model, and the names of the operators in its code, as of `ops.mine.scaled`."""
+    archive = io.BytesIO()
+    torch.jit.save(model, archive)
+    with zipfile.ZipFile(archive) as parts:
+        code = b"\n".join(parts.read(name) for name in parts.namelist() if name.endswith(".py"))
+    named = re.findall(r"\bops\.(\w+)\.(\w+)", code.decode())
+    return archive.getvalue(), {part for pair in named for part in pair}
 
 
 def _asker(kind: str, file: str) -> str:

@@ -11,7 +11,6 @@ predicting) has no digest: then two models are never taken for the same one.
 import builtins
 import hashlib
 import inspect
-import io
 import os
 import sys
 import types
@@ -45,6 +44,7 @@ from citlr.predictors.code import (
     patched,
     readers,
     reads,
+    scripted,
     version,
     written_here,
 )
@@ -125,9 +125,9 @@ class _Content:
         elif inspect.isroutine(thing) or isinstance(thing, _RUN):
             self._add_routine(thing)
         elif isinstance(thing, torch.jit.ScriptModule | torch.jit.ScriptFunction):
-            archive = io.BytesIO()
-            torch.jit.save(thing, archive)
-            self._text(hashlib.sha256(archive.getvalue()).hexdigest())
+            archive, named = scripted(thing)
+            self._text(hashlib.sha256(archive).hexdigest())
+            self._names |= named
         else:
             self._add_object(thing)
 
