@@ -35,6 +35,7 @@ from citlr.errors import InputError
 from citlr.exchange.policy import Policy, check_policy
 from citlr.generators.edits.generator import EditGenerator
 from citlr.generators.on_disk import ImagesOnDisk
+from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.request import Request
 from citlr.predictors.export import export_program, make_card
 from citlr.predictors.specs import InputSpec
@@ -116,6 +117,20 @@ def test_the_plan_of_images_trains_nothing_and_asks_for_no_coin(brought: Path) -
     assert "nothing is trained" in done.stdout
     assert f"{TESTED} images, 2 draws of every level; 0 for the coin, 0 for replicates" in done.stdout
     assert "network" not in done.stdout
+
+
+def test_probes_need_images_to_be_judged_by(brought: Path, cohort: Cohort) -> None:
+    """A split of train and test alone ended in a traceback when the probes were trained, after everything else."""
+    table = pd.read_csv(brought / "cohort.csv")
+    table.assign(split=table["split"].replace("validation", "train")).to_csv(brought / "two.csv", index=False)
+    page = yaml.safe_load((brought / "audit.yaml").read_text())
+    page["cohort"]["table"] = "two.csv"
+    (brought / "two.yaml").write_text(yaml.safe_dump(page))
+    done = citlr("audit", "two.yaml", "--out", "two", "--quiet", "--until", "generate", cwd=brought)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "training and 0 validation images: both need at least one" in done.stderr
+    with pytest.raises(InputError, match="60 training and 0 validation images"):
+        fit_probes(cohort, cohort.take([]), ProbeSettings(("sex",), SIDE))
 
 
 def test_an_image_that_was_changed_since_is_read_again(brought: Path, tmp_path: Path) -> None:
