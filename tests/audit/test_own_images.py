@@ -201,6 +201,18 @@ def test_what_is_wrong_with_the_table_is_named(
     assert said in str(refused.value)
 
 
+@pytest.mark.parametrize("names", [["007", "008"], ["007", "12"]])
+def test_ids_that_a_spreadsheet_took_for_numbers_are_named(tmp_path: Path, names: list[str]) -> None:
+    """Of some of the images the advice was to take the others out of the test part."""
+    frame = pd.DataFrame({"image_id": names, "path": "a.png", "patient_id": names, "sex": ["F", "M"]})
+    rows = [(int(name), level, draw, "b.png") for name in names for level in "FM" for draw in range(2)]
+    pd.DataFrame(rows, columns=["image_id", "level", "draw", "path"]).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(InputError, match="There is '7' for '007': export the column as text"):
+        read_redrawn(
+            tmp_path / "t.csv", Cohort(frame, tmp_path, attributes=("sex",), labels=()), attribute="sex", size=SIDE
+        )
+
+
 def test_a_level_is_named_as_the_cohort_or_its_table_names_it(brought: Path, cohort: Cohort) -> None:
     pairs = [("male", "female"), ("female", "male"), ("M", "male"), ("F", "female"), ("?", "")]
     crossed = replace(cohort, raw=tuple(RawCount("sex", raw, level, 1, 1) for raw, level in pairs))
