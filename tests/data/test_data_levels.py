@@ -321,6 +321,17 @@ def test_images_of_levels_that_nobody_asks_for_are_counted(tmp_path: Path) -> No
     assert "scanner is not a or b (c: 10)" in reasons(scanner)
 
 
+@pytest.mark.parametrize("changes", [{"attribute": "age"}, {"attribute": "both", "combine": ["sex", "age"]}])
+def test_a_number_of_a_prepared_cohort_is_cut_or_asked_at_values(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """It was compared year by year, or refused with a list of years that few patients have."""
+    frame = table(age=range(30, 54), scanner=[1, 2])
+    read(frame, covariates=["age", "scanner"]).to_parquet(tmp_path / "cohort.parquet")
+    with pytest.raises(InputError, match=r"'age' has 24 levels .*`bins`"):
+        of_levels(tmp_path / "cohort.parquet", None, **changes)
+    joint = of_levels(tmp_path / "cohort.parquet", None, "one", combine=["sex", "scanner"])
+    assert joint.levels("one") == ("F, 1", "M, 2"), "named as in a table of one's own"
+
+
 def test_a_rare_value_of_one_part_does_not_stop_combinations_without_it(tmp_path: Path) -> None:
     """It has no patient in the test split, and none of the combinations that are compared has it."""
     frame = table(scanner=["a", "a", "b", "b"])

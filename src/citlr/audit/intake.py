@@ -22,7 +22,7 @@ from citlr.data.splits import require_disjoint
 from citlr.data.steps import drop_blank, require_levels, require_own_files, require_patients_per_level
 from citlr.data.tables.bins import is_age
 from citlr.data.tables.columns import require_unique
-from citlr.data.tables.levels import with_counts
+from citlr.data.tables.levels import require_few, with_counts
 from citlr.data.tables.numbers import MAX_CATEGORIES, is_number, require_support
 from citlr.data.tables.printable import require_printable
 from citlr.data.tables.spellings import level_text
@@ -77,6 +77,10 @@ def _parts(settings: CohortConfig) -> tuple[str, ...]:
 def _combined(cohort: Cohort, settings: CohortConfig) -> Cohort:
     """Make the joint attribute of several: its levels are the combinations that occur, or those asked for."""
     parts = cohort.frame[list(settings.combine)].astype(str)
+    for name in settings.combine:
+        if is_number(cohort.frame[name]):  # of a prepared cohort, and named as a table's own is
+            parts[name] = level_text(cohort.frame[name])
+            require_few(parts[name].unique(), name, str(settings.table))
     joint = parts.agg(", ".join, axis=1)
     _require_apart(joint, parts)
     there, parted = {*joint}, ", ".join(settings.combine)
@@ -178,4 +182,5 @@ def _with_levels(cohort: Cohort, settings: CohortConfig) -> Cohort:
         return cohort
     if is_number(column):
         cohort = replace(cohort, frame=cohort.frame.assign(**{name: level_text(column)}))
+        require_few(cohort.frame[name].unique() if levels is None else (), name, str(settings.table))
     return _of_levels(cohort, settings)

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -189,10 +189,15 @@ def _require_apart(names: Sequence[str], attribute: str, source: str) -> None:
                 f"{source}: the levels '{other}' and '{name}' of '{attribute}' differ by case, blanks or a .0 only; "
                 "give them one name, or names that can be told apart."
             )
-    if len(distinct) > MOST_LEVELS:
-        shown = ", ".join(name[:40] for name in sorted(distinct)[:5])
+    require_few(distinct, attribute, source)
+
+
+def require_few(levels: Collection[str], attribute: str, source: str) -> None:
+    """Refuse more levels than can be compared, as those of a number that is not cut into groups."""
+    if len(levels) > MOST_LEVELS:
+        shown = ", ".join(name[:40] for name in sorted(levels)[:5])
         raise InputError(
-            f"{source}: '{attribute}' has {len(distinct)} levels ({shown}, ...), at most {MOST_LEVELS} can be "
+            f"{source}: '{attribute}' has {len(levels)} levels ({shown}, ...), at most {MOST_LEVELS} can be "
             "compared: of a number give values to redraw it at (`levels`: [30, 50]) or `bins`, else merge values with "
             "`levels`."
         )
