@@ -448,6 +448,31 @@ def test_a_generator_that_leaves_little_of_the_patients_is_not_accused() -> None
     assert np.mean(strangers(np.roll(noisy, 1, axis=0), originals, rows, rows) == np.roll(rows, 1)) > 0.95
 
 
+def test_what_a_level_changes_makes_nobody_another_patient() -> None:
+    """A field that is bright in all images of a level: 54 of 120 who are redrawn so were somebody else."""
+    random, rows = np.random.default_rng(0), np.arange(120)
+    recorded = random.integers(0, 2, 120)
+    bodies = gaussian_filter(random.standard_normal((120, SIDE, SIDE)), (0, 2, 2))
+
+    def at(level: np.ndarray) -> np.ndarray:
+        drawn = 0.5 + 0.15 * bodies + random.normal(0, 0.01, bodies.shape)
+        drawn[:, 4:14, 4:14] += 0.35 * level[:, None, None]
+        return outline(drawn[:, None].astype(np.float32))
+
+    originals, redrawn = at(recorded), np.stack([at(np.zeros(120)), at(np.ones(120))], axis=1)
+    assert (strangers(redrawn, originals, rows, rows, recorded) < 0).all()
+    redrawn[[3, 50]] = redrawn[[50, 3]]
+    found = strangers(redrawn, originals, rows, rows, recorded)
+    assert found[3] == 50
+    assert set(np.flatnonzero(found >= 0)) <= {3, 50}
+    # What goes with a level and is held, as a view, is no patient's either.
+    view = (random.random(120) < np.where(recorded == 1, 0.8, 0.2)).astype(float)
+    held = at(3 * view)
+    assert (strangers(held[:, None].repeat(2, axis=1), held, rows, rows, recorded) < 0).all()
+    few = np.where(rows < 2, 0, 1)
+    assert (strangers(originals[:, None], originals, rows, rows, few) < 0).all(), "a level of two images has no mean"
+
+
 def test_images_of_another_patient_take_the_verdict(brought: Path) -> None:
     table = pd.read_csv(brought / "counterfactuals.csv")
     exchanged(table, [str(name) for name in table["image_id"].unique()[::10]]).to_csv(
