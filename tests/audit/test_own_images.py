@@ -35,6 +35,7 @@ from citlr.errors import InputError
 from citlr.exchange.policy import Policy, check_policy
 from citlr.generators.edits.generator import EditGenerator
 from citlr.generators.on_disk import ImagesOnDisk
+from citlr.generators.probes.training import ProbeSettings, fit_probes
 from citlr.generators.request import Request
 from citlr.predictors.export import export_program, make_card
 from citlr.predictors.specs import InputSpec
@@ -118,6 +119,20 @@ def test_the_plan_of_images_trains_nothing_and_asks_for_no_coin(brought: Path) -
     assert "network" not in done.stdout
 
 
+def test_probes_need_images_to_be_judged_by(brought: Path, cohort: Cohort) -> None:
+    """A split of train and test alone ended in a traceback when the probes were trained, after everything else."""
+    table = pd.read_csv(brought / "cohort.csv")
+    table.assign(split=table["split"].replace("validation", "train")).to_csv(brought / "two.csv", index=False)
+    page = yaml.safe_load((brought / "audit.yaml").read_text())
+    page["cohort"]["table"] = "two.csv"
+    (brought / "two.yaml").write_text(yaml.safe_dump(page))
+    done = citlr("audit", "two.yaml", "--out", "two", "--quiet", "--until", "generate", cwd=brought)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "training and 0 validation images: both need at least one" in done.stderr
+    with pytest.raises(InputError, match="60 training and 0 validation images"):
+        fit_probes(cohort, cohort.take([]), ProbeSettings(("sex",), SIDE))
+
+
 def test_an_image_that_was_changed_since_is_read_again(brought: Path, tmp_path: Path) -> None:
     copied = tmp_path / "brought"
     shutil.copytree(brought, copied, ignore=shutil.ignore_patterns("run"))
@@ -184,6 +199,18 @@ def test_what_is_wrong_with_the_table_is_named(
     with pytest.raises(InputError) as refused:
         read_redrawn(file, cohort, attribute="sex", size=SIDE)
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("names", [["007", "008"], ["007", "12"]])
+def test_ids_that_a_spreadsheet_took_for_numbers_are_named(tmp_path: Path, names: list[str]) -> None:
+    """Of some of the images the advice was to take the others out of the test part."""
+    frame = pd.DataFrame({"image_id": names, "path": "a.png", "patient_id": names, "sex": ["F", "M"]})
+    rows = [(int(name), level, draw, "b.png") for name in names for level in "FM" for draw in range(2)]
+    pd.DataFrame(rows, columns=["image_id", "level", "draw", "path"]).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(InputError, match="There is '7' for '007': export the column as text"):
+        read_redrawn(
+            tmp_path / "t.csv", Cohort(frame, tmp_path, attributes=("sex",), labels=()), attribute="sex", size=SIDE
+        )
 
 
 def test_a_level_is_named_as_the_cohort_or_its_table_names_it(brought: Path, cohort: Cohort) -> None:
@@ -419,6 +446,31 @@ def test_a_generator_that_leaves_little_of_the_patients_is_not_accused() -> None
     # All of a good generator's in another order.
     noisy = outline((bodies + 0.02 * random.standard_normal(bodies.shape)).astype(np.float32))[:, None]
     assert np.mean(strangers(np.roll(noisy, 1, axis=0), originals, rows, rows) == np.roll(rows, 1)) > 0.95
+
+
+def test_what_a_level_changes_makes_nobody_another_patient() -> None:
+    """A field that is bright in all images of a level: 54 of 120 who are redrawn so were somebody else."""
+    random, rows = np.random.default_rng(0), np.arange(120)
+    recorded = random.integers(0, 2, 120)
+    bodies = gaussian_filter(random.standard_normal((120, SIDE, SIDE)), (0, 2, 2))
+
+    def at(level: np.ndarray) -> np.ndarray:
+        drawn = 0.5 + 0.15 * bodies + random.normal(0, 0.01, bodies.shape)
+        drawn[:, 4:14, 4:14] += 0.35 * level[:, None, None]
+        return outline(drawn[:, None].astype(np.float32))
+
+    originals, redrawn = at(recorded), np.stack([at(np.zeros(120)), at(np.ones(120))], axis=1)
+    assert (strangers(redrawn, originals, rows, rows, recorded) < 0).all()
+    redrawn[[3, 50]] = redrawn[[50, 3]]
+    found = strangers(redrawn, originals, rows, rows, recorded)
+    assert found[3] == 50
+    assert set(np.flatnonzero(found >= 0)) <= {3, 50}
+    # What goes with a level and is held, as a view, is no patient's either.
+    view = (random.random(120) < np.where(recorded == 1, 0.8, 0.2)).astype(float)
+    held = at(3 * view)
+    assert (strangers(held[:, None].repeat(2, axis=1), held, rows, rows, recorded) < 0).all()
+    few = np.where(rows < 2, 0, 1)
+    assert (strangers(originals[:, None], originals, rows, rows, few) < 0).all(), "a level of two images has no mean"
 
 
 def test_images_of_another_patient_take_the_verdict(brought: Path) -> None:

@@ -191,3 +191,10 @@ def test_what_is_left_out_is_the_same_in_python_and_in_a_configuration(function:
     shared = default.keys() & section.model_fields.keys()
     assert shared
     assert {name: default[name] for name in shared} == {name: section.model_fields[name].default for name in shared}
+
+
+def test_models_that_are_listed_are_told_to_be_named(tmp_path: Path) -> None:
+    """The sentence named 'model', which nobody had written."""
+    text = BASE.replace("model: {source: model.onnx}", "models: [{name: a, source: a.onnx}, {source: b.onnx}]")
+    with pytest.raises(InputError, match=r"'models' is \[.*\], not a mapping of names to models, such as \{ours: "):
+        read_config(write(tmp_path, text))

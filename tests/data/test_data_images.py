@@ -503,6 +503,13 @@ def test_structure_refuses_what_the_reader_refuses_by_the_header(tmp_path: Path)
     assert "but a TIFF file; write it as PNG" in str(structure_fault(tmp_path / "b.tif"))
 
 
+@pytest.mark.parametrize(("mark", "kind"), [(b"WEBP", "WebP"), (b"heic", "HEIC"), (b"avif", "AVIF")])
+def test_what_telephones_and_web_pages_give_is_named(tmp_path: Path, mark: bytes, kind: str) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"\0\0\0\x18ftyp" + mark + bytes(200))
+    with pytest.raises(InputError, match=f"but a {kind} file; write it as PNG"):
+        read_image(tmp_path / "a.jpg")
+
+
 def test_see_image_says_what_it_saw(tmp_path: Path) -> None:
     Image.fromarray(smooth(0, 4000, np.uint16)).save(tmp_path / "a.png")
     seen = see_image(tmp_path / "a.png", white=4095)

@@ -299,6 +299,50 @@ def test_a_joint_attribute_is_no_two_things_at_once(tmp_path: Path, attribute: s
         audited_cohort(settings, narrator=Narrator(quiet=True), check="none")
 
 
+def of_levels(table: Path, images: Path | None, attribute: str, **changes: Any) -> Cohort:
+    usual = {"table": table, "images": images, "attribute": attribute, "labels": ["edema"], "min_patients_per_level": 1}
+    return audited_cohort(CohortConfig(**{**usual, **changes}), narrator=Narrator(quiet=True), check="none")
+
+
+def test_images_of_levels_that_nobody_asks_for_are_counted(tmp_path: Path) -> None:
+    """The page said that no image was left out, of a table and of a prepared cohort."""
+    frame = table(view=["PA", "PA", "AP", "AP", "", "PA"], scanner=["a", "b", "c", "a", "b"])
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    parts = {"combine": ["sex", "view"], "levels": ["F, PA", "M, PA"]}
+    joint = of_levels(tmp_path / "t.csv", tmp_path, "sex and view", **parts)
+    read(frame, covariates=["view", "scanner"]).to_parquet(tmp_path / "cohort.parquet")
+    prepared = of_levels(tmp_path / "cohort.parquet", None, "sex and view", **parts)
+    scanner = of_levels(tmp_path / "cohort.parquet", None, "scanner", levels=["a", "b"])
+    for cohort in (joint, prepared, scanner):
+        assert len(cohort) + sum(step.excluded_images for step in cohort.flow) == COUNT
+    for cohort in (joint, prepared):
+        assert "no view (8 blank)" in reasons(cohort)
+        assert "sex and view is not F, PA or M, PA (F, AP: 8; M, AP: 8)" in reasons(cohort)
+    assert "scanner is not a or b (c: 10)" in reasons(scanner)
+
+
+@pytest.mark.parametrize("changes", [{"attribute": "age"}, {"attribute": "both", "combine": ["sex", "age"]}])
+def test_a_number_of_a_prepared_cohort_is_cut_or_asked_at_values(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """It was compared year by year, or refused with a list of years that few patients have."""
+    frame = table(age=range(30, 54), scanner=[1, 2])
+    read(frame, covariates=["age", "scanner"]).to_parquet(tmp_path / "cohort.parquet")
+    with pytest.raises(InputError, match=r"'age' has 24 levels .*`bins`"):
+        of_levels(tmp_path / "cohort.parquet", None, **changes)
+    joint = of_levels(tmp_path / "cohort.parquet", None, "one", combine=["sex", "scanner"])
+    assert joint.levels("one") == ("F, 1", "M, 2"), "named as in a table of one's own"
+
+
+def test_a_rare_value_of_one_part_does_not_stop_combinations_without_it(tmp_path: Path) -> None:
+    """It has no patient in the test split, and none of the combinations that are compared has it."""
+    frame = table(scanner=["a", "a", "b", "b"])
+    frame.loc[frame["patient_id"] == "p000", "scanner"] = "c"
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    parts = {"combine": ["scanner", "sex"], "levels": ["a, F", "a, M", "b, F", "b, M"]}
+    assert len(of_levels(tmp_path / "t.csv", tmp_path, "both", **parts)) == COUNT - 2
+    with pytest.raises(InputError, match="to test 'both': 'c, F' has 0"):
+        of_levels(tmp_path / "t.csv", tmp_path, "both", combine=["scanner", "sex"])
+
+
 def test_one_file_and_one_patient_are_named_once() -> None:
     frame = table()
     frame.loc[7, "path"] = "./5.png"

@@ -269,3 +269,14 @@ def test_words_for_an_age_that_is_not_known_leave_the_others_ages(way: str) -> N
         assert cohort.frame["age"].isna().sum() == 43
     column = next(one for one in describe_columns(frame) if one.name == "age")
     assert (column.kind, column.edges) == ("age", (40.0, 60.0))
+
+
+@pytest.mark.parametrize("levels", [[40], [40, 40], [40, 60, "40.0"], []])
+def test_one_level_of_a_number_is_none_to_compare(levels: list[Any]) -> None:
+    with pytest.raises(InputError, match="two different numbers or more"):
+        read(years(), levels=levels)
+
+
+def test_levels_are_no_single_number() -> None:
+    with pytest.raises(InputError, match="give a list of them"):
+        read_cohort(study(years()), images=".", attribute="age", labels=["edema"], levels=40, check="none")  # type: ignore[arg-type]

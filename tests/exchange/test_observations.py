@@ -237,3 +237,21 @@ def test_the_page_runs_as_it_is_written(
     for block in python("embeddings.md"):
         exec(block, {})
     assert capsys.readouterr().out.startswith("dependence Without counterfactuals")
+
+
+@pytest.mark.parametrize("number", [3.5e38, -1e200])
+def test_numbers_that_no_learner_takes_are_refused_with_their_place(number: float) -> None:
+    """The least number of 32 bits stands for "not known" in some formats; learners ended in tracebacks."""
+    table, z = arrays()
+    z[7, 2] = number
+    with pytest.raises(InputError, match=r"in column 3 of image 7, and numbers up to 1e\+37 can be learnt from"):
+        package.observe(z, table["sex"], table["p"])
+
+
+def test_one_column_may_be_prediction_and_truth(tmp_path: Path) -> None:
+    """The labels themselves are looked at so; and a column of levels is no prediction, which a sentence says."""
+    table, z = written(tmp_path, *arrays())
+    found = read_observations(table, z, Columns("sex", "ill", "patient", "ill"))
+    assert np.array_equal(found["prediction"], found["outcome"])
+    with pytest.raises(InputError, match=r"'[FM]' for 'sex' in row 1"):
+        read_observations(table, z, Columns("sex", "sex", "patient"))

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import psutil
@@ -17,6 +19,7 @@ import pytest
 from engine_parts import NOISY, answers, count, die_once, draw_once, square, threads, variable
 from threadpoolctl import threadpool_limits
 
+from citlr.audit.chain import Chain
 from citlr.console import Narrator
 from citlr.data.counterfactuals import Plan, write_counterfactuals
 from citlr.errors import InputError, StateError
@@ -218,11 +221,59 @@ with LocalCluster(**options) as cluster, ThreadPoolExecutor() as pool:
 """
 
 
+def run_program(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
+    (folder / "program.py").write_text(program)
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
+    command = [sys.executable, str(folder / "program.py"), str(folder)]
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment, check=False)
+
+
 def test_of_two_studies_on_one_cluster_the_first_to_end_takes_nothing_from_the_other(tmp_path: Path) -> None:
     pytest.importorskip("distributed")
-    (tmp_path / "program.py").write_text(TWO_STUDIES)
-    path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
-    command = [sys.executable, str(tmp_path / "program.py"), str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment, check=False)
+    done = run_program(tmp_path, TWO_STUDIES)
     assert done.stdout == "{0: 'a'} 1\n[(0, 'b'), (1, 'c'), (2, 'd')]\n", done.stderr
+
+
+NO_WORKER = """
+import io, sys, threading
+from distributed import LocalCluster
+from engine_parts import square
+from rich.console import Console
+from citlr.console import Narrator
+from citlr.run.engines import Engine
+
+class Spoken(io.StringIO):
+    def write(self, text):
+        if "no worker yet" in text:
+            said.set()
+        return super().write(text)
+
+said, spoken = threading.Event(), Spoken()
+with LocalCluster(n_workers=0, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+    narrator = Narrator(quiet=False, console=Console(file=spoken))
+    engine = Engine("dask", scheduler=cluster.scheduler_address, narrator=narrator)
+    threading.Thread(target=lambda: said.wait(60) and cluster.scale(1)).start()
+    for again in range(2):
+        print(sorted(engine.each(square, 10, [1, 2])), spoken.getvalue().count("no worker yet"))
+print(f"`dask worker {engine.scheduler}`" in spoken.getvalue())
+"""
+
+
+def test_a_cluster_without_workers_is_waited_for_and_told(tmp_path: Path) -> None:
+    """Nodes of a queue come when they come: the bar stood at 0 without a word, also where nobody had asked for any."""
+    pytest.importorskip("distributed")
+    done = run_program(tmp_path, NO_WORKER)
+    assert done.stdout.splitlines() == ["[(0, 11), (1, 14)] 1", "[(0, 11), (1, 14)] 1", "True"], done.stderr
+
+
+def test_the_stages_of_a_run_tell_what_becomes_of_their_workers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Shards are drawn, read and answered by functions that know no narrator."""
+    run: Any = SimpleNamespace(config=None)
+    engine = Chain(run, Narrator(quiet=False), TWO).engine
+    assert engine == TWO
+    assert engine is not None
+    dict(engine.each(die_once, tmp_path / "log", range(4)))
+    assert "A worker died" in capsys.readouterr().err

@@ -117,7 +117,7 @@ def audit(
         )
     for remark in check_on_cohort(model, counterfactuals.cohort, size=counterfactuals.main.plan.size):
         narrator.say(remark)
-    chosen = Engine(engine, workers, scheduler)
+    chosen = Engine(engine, workers, scheduler, narrator)
     limits, measured = (
         parse_section(GateConfig, gates or {}, "gates"),
         parse_section(QualityConfig, quality or {}, "quality"),

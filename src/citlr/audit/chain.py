@@ -1,5 +1,6 @@
 """The chain of an audit in a run folder, from table to result: a stage is made again when its inputs differ."""
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class Chain:
     """The stages of one run, with what they hand to each other; `engine` does what falls into shards."""
 
     def __init__(self, run: Run, narrator: Narrator, engine: Engine | None = None) -> None:
-        self.run, self.engine = run, engine
+        self.run, self.engine = run, engine and replace(engine, narrator=narrator)
         self.config = run.config
         self.narrator = run.narrator = narrator
         self.keys: dict[str, str] = {}

@@ -198,7 +198,7 @@ def generate(
         seed=seed,
         shard=shard,
     )
-    chosen = Engine(engine, workers, scheduler)
+    chosen = Engine(engine, workers, scheduler, narrator)
     require_request(generator, cohort, request)
     require_shown(generator, attribute, request.levels or ())
     root = Path(tempfile.mkdtemp(prefix="citlr-") if out is None else out)

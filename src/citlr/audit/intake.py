@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
 from citlr.config import CohortConfig
@@ -20,14 +19,16 @@ from citlr.data.preconditions import (
 )
 from citlr.data.reading import read_cohort
 from citlr.data.splits import require_disjoint
-from citlr.data.steps import require_levels, require_own_files, require_patients_per_level
+from citlr.data.steps import drop_blank, require_levels, require_own_files, require_patients_per_level
 from citlr.data.tables.bins import is_age
 from citlr.data.tables.columns import require_unique
+from citlr.data.tables.levels import require_few, with_counts
 from citlr.data.tables.numbers import MAX_CATEGORIES, is_number, require_support
 from citlr.data.tables.printable import require_printable
 from citlr.data.tables.spellings import level_text
 from citlr.doses import as_numbers
 from citlr.errors import InputError, require_known
+from citlr.text import joined, shortened
 
 
 def audited_cohort(settings: CohortConfig, *, narrator: Narrator, check: Check = "decode") -> Cohort:
@@ -57,7 +58,8 @@ def audited_cohort(settings: CohortConfig, *, narrator: Narrator, check: Check =
         channels=settings.channels or 1,
         check=check,
         max_unreadable=settings.max_unreadable,
-        min_patients_per_level=1 if joint else settings.min_patients_per_level,
+        # Levels of a part are not what is compared: one without a test patient may be in no combination that is.
+        min_patients_per_level=0 if joint else settings.min_patients_per_level,
         narrator=narrator,
     )
     if not joint:
@@ -75,14 +77,29 @@ def _parts(settings: CohortConfig) -> tuple[str, ...]:
 def _combined(cohort: Cohort, settings: CohortConfig) -> Cohort:
     """Make the joint attribute of several: its levels are the combinations that occur, or those asked for."""
     parts = cohort.frame[list(settings.combine)].astype(str)
+    for name in settings.combine:
+        if is_number(cohort.frame[name]):  # of a prepared cohort, and named as a table's own is
+            parts[name] = level_text(cohort.frame[name])
+            require_few(parts[name].unique(), name, str(settings.table))
     joint = parts.agg(", ".join, axis=1)
     _require_apart(joint, parts)
     there, parted = {*joint}, ", ".join(settings.combine)
     for level in sorted(settings.levels or ()):
         require_known(level, there, f"No image has the combination '{level}' of {parted} (cohort.levels)")
-    chosen = joint.isin(settings.levels) if settings.levels is not None else joint.notna()
-    kept = replace(cohort, frame=cohort.frame.assign(**{settings.attribute: joint}), attributes=(settings.attribute,))
-    return kept.take(np.flatnonzero(chosen.to_numpy()))
+    made = replace(cohort, frame=cohort.frame.assign(**{settings.attribute: joint}), attributes=(settings.attribute,))
+    return _of_levels(made, settings)
+
+
+def _of_levels(cohort: Cohort, settings: CohortConfig) -> Cohort:
+    """Leave out the images of other levels than were asked for, and count them in the flow."""
+    name, recorder = settings.attribute, FlowRecorder(cohort.frame, steps=cohort.flow)
+    chosen = cohort.frame[name].isin(settings.levels or [*cohort.frame[name]])
+    if not chosen.any():  # refused below, with the levels that there are
+        return cohort.take([])
+    if settings.levels:
+        others = with_counts(cohort.frame.loc[~chosen, name].astype(str))
+        recorder.keep(chosen, name, f"{name} is not {shortened(joined(settings.levels, 'or'), 400)}{others}")
+    return replace(cohort, frame=recorder.frame, flow=tuple(recorder.steps))
 
 
 def _require_apart(joint: pd.Series, parts: pd.DataFrame) -> None:
@@ -143,7 +160,10 @@ def _prepared(settings: CohortConfig, narrator: Narrator) -> Cohort:
     require_unique(whole.frame["image_id"], source=where, what="image ids")
     require_own_files(whole.frame, source=where)
     require_disjoint(whole.frame)
-    whole = whole.take(np.flatnonzero(whole.frame[list(_parts(settings))].notna().all(axis=1).to_numpy()))
+    recorder = FlowRecorder(whole.frame, steps=whole.flow)
+    for name in _parts(settings):
+        drop_blank(recorder, name, step=name, what=name)
+    whole = replace(whole, frame=recorder.frame, flow=tuple(recorder.steps))
     kept = _combined(whole, settings) if settings.combine else _with_levels(whole, settings)
     narrowed = replace(kept, attributes=(settings.attribute,), labels=settings.labels, covariates=settings.covariates)
     return _checked(narrowed, settings, narrator)
@@ -162,4 +182,5 @@ def _with_levels(cohort: Cohort, settings: CohortConfig) -> Cohort:
         return cohort
     if is_number(column):
         cohort = replace(cohort, frame=cohort.frame.assign(**{name: level_text(column)}))
-    return cohort.take(np.flatnonzero(cohort.frame[name].isin(levels or [*cohort.frame[name]]).to_numpy()))
+        require_few(cohort.frame[name].unique() if levels is None else (), name, str(settings.table))
+    return _of_levels(cohort, settings)

@@ -8,6 +8,7 @@ from citlr.audit.assembly import generator_from, held
 from citlr.audit.measures.retraining import parts_of
 from citlr.config import AuditConfig, GeneratorConfig
 from citlr.data.cohort import Cohort
+from citlr.data.splits import require_both
 from citlr.errors import InputError, MissingExtraError
 from citlr.generators.preparation import conditions_of
 from citlr.generators.quality.features import load_extractor
@@ -38,7 +39,8 @@ def require_learnable(run: Run, cohort: Cohort) -> None:
     """Refuse a cohort that cannot train the generator, or on a part of which it cannot be trained again."""
     config = run.config
     require_colour(config, cohort.channels)
-    if config.generator.table is not None:  # of somebody else's images nothing is learnt here
+    if config.generator.table is not None:  # of somebody else's images only probes learn here
+        require_both(cohort.part("train"), cohort.part("validation"))
         return
     generator = generator_from(config.generator.model_copy(update={"hold": held(run, cohort)}))
     train = cohort.part("train")

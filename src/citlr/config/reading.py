@@ -65,6 +65,9 @@ def _sentence(problem: Any, root: type[Section], one_model: bool) -> str:
     """Turn one pydantic problem into words: the key, what was found, what would do."""
     # "#..." and "[key]" are pydantic's: which form of a value is meant, and that a name of a mapping is.
     location = [str(part) for part in problem["loc"] if not str(part).startswith("#") and part != "[key]"]
+    if location == ["models"] and problem["type"] == "dict_type":
+        found = shown(problem["input"])
+        return f"'models' is {found}, not a mapping of names to models, such as {{ours: {{source: ...}}}}"
     if location == ["models"] or (location[:1] == ["models"] and one_model):
         location = ["model", *location[2:]]  # as it is written for one model
     key = shortened(".".join(location))

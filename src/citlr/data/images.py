@@ -40,6 +40,8 @@ _OTHERS = {
     b"\x1f\x8b": "gzip",
     b"\0\0\0\x0cjP": "JPEG 2000",
 }
+# What telephones and web pages give: kinds that stand behind the length of a box.
+_IN_BOX = {b"WEBP": "WebP", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"avif": "AVIF"}
 
 
 def read_image(path: str | os.PathLike[str], *, size: int | None = None, fit: Fit = "pad", channels: int = 1) -> Pixels:
@@ -194,8 +196,8 @@ def _other_kind(source: Path | io.BytesIO) -> str:
     if not isinstance(source, Path):
         return ""
     with source.open("rb") as stream:
-        head = stream.read(8)
-    kind = next((name for start, name in _OTHERS.items() if head.startswith(start)), None)
+        head = stream.read(12)
+    kind = next((name for start, name in _OTHERS.items() if head.startswith(start)), None) or _IN_BOX.get(head[8:12])
     return "" if kind is None else f", but a {kind} file; write it as PNG"
 
 

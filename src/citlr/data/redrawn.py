@@ -38,7 +38,7 @@ def read_redrawn(table: Path, cohort: Cohort, *, attribute: str, size: int) -> p
     if drawn.empty:
         raise InputError(
             f"'{source}' redraws none of the {len(known)} images of the test part ('{short(known.index[0])}' first): "
-            "its image_id has to be that of the cohort's table."
+            f"its image_id has to be that of the cohort's table.{_without_zeros(known.index, frame['image_id'])}"
         )
     written = {one.raw: one.level for one in cohort.raw if one.attribute == attribute and one.level}
     # The name of a level means itself, also where a raw value of another level is written alike.
@@ -50,6 +50,7 @@ def read_redrawn(table: Path, cohort: Cohort, *, attribute: str, size: int) -> p
             f"'{source}' redraws {len(known) - len(missing)} of the {len(known)} images of the test part and not "
             f"'{short(missing[0])}': let a column of the cohort's table say which images are test (the redrawn ones) "
             "and which are train and validation (for the probes), and name it as cohort.split."
+            f"{_without_zeros(missing, frame['image_id'])}"
         )
     require_once(drawn, [], source)
     require_every_level(drawn, known, source)
@@ -57,6 +58,15 @@ def read_redrawn(table: Path, cohort: Cohort, *, attribute: str, size: int) -> p
     placed = _with_files(drawn, table, size, cohort)
     _require_own_noise(placed, known, source)
     return placed.sort_values(["image_id", "level", "draw"], ignore_index=True)
+
+
+def _without_zeros(missing: pd.Index, written: pd.Series) -> str:
+    """Say that an image that is missing is there as a number, as a spreadsheet writes 001; empty where none is."""
+    there = {*written}
+    bare = next((name for name in missing if name.isdigit() and (name.lstrip("0") or "0") in there - {name}), None)
+    return (
+        f" There is '{short(bare.lstrip('0') or '0')}' for '{short(bare)}': export the column as text." if bare else ""
+    )
 
 
 def _require_draws(drawn: pd.DataFrame, source: str) -> None:

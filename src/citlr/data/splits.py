@@ -1,6 +1,6 @@
 """Training, validation and test patients: never one patient on two sides."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Annotated
 
 import numpy as np
@@ -84,6 +84,12 @@ def require_disjoint(frame: pd.DataFrame) -> None:
         f"{len(sides)} patients have images in more than one split: {listed}. "
         "Put every patient on one side, or leave the split column out and let a seeded split be drawn by patient."
     )
+
+
+def require_both(train: Sized, validation: Sized) -> None:
+    """Refuse to train on no image, or to judge by none what was trained."""
+    if not len(train) or not len(validation):
+        raise InputError(f"{len(train)} training and {len(validation)} validation images: both need at least one.")
 
 
 def _checked_fractions(fractions: Sequence[float]) -> np.ndarray:

@@ -32,7 +32,7 @@ class Columns:
 def read_observations(table: Path, z: Path, columns: Columns, *, percent: bool = False) -> dict[str, Any]:
     """Return the arguments of `citlr.observe`: arrays of one entry per row of the table, and Z (n, d) in its order."""
     source = str(table)
-    named = [name for name in vars(columns).values() if name]
+    named = list(dict.fromkeys(name for name in vars(columns).values() if name))  # one column may be two things
     frame = read_table(table, verbatim=[name for name in (columns.attribute, columns.patient) if name])
     for name in named:
         require_known(name, frame, f"'{source}' has no column '{name}'")

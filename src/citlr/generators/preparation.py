@@ -8,6 +8,7 @@ from torch import Tensor
 
 from citlr.data.cohort import Cohort
 from citlr.data.leaks import fingerprints
+from citlr.data.splits import require_both
 from citlr.errors import InputError
 from citlr.generators.conditions import Conditions
 from citlr.generators.overlap import sparse_levels
@@ -77,8 +78,7 @@ def conditions_of(config: GeneratorSettings, train: Cohort, validation: Cohort, 
             f"The training images have {train.channels} channel(s) and those of the validation split "
             f"{validation.channels}: read both the same way."
         )
-    if not len(train) or not len(validation):
-        raise InputError(f"{len(train)} training and {len(validation)} validation images: both need at least one.")
+    require_both(train, validation)
     return Conditions.of(
         train.frame, attributes=config.attributes or train.attributes, hold=config.hold, coin_seed=seed
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from citlr.console import Narrator
 from citlr.errors import InputError, StateError
 from citlr.run.parcel import Missing, Parcel, bring, forget, has_arrived, open_parcel, work_on
 
@@ -22,10 +23,15 @@ def died(attempts: int) -> StateError:
     )
 
 
-def on_dask(parcel: Parcel, items: Sequence[Any], workers: int, scheduler: str | None) -> Iterator[tuple[int, Any]]:
+def on_dask(
+    parcel: Parcel, items: Sequence[Any], workers: int, scheduler: str | None, narrator: Narrator
+) -> Iterator[tuple[int, Any]]:
     """Do parts on a Dask cluster; a worker that comes later gets the parcel as well."""
     with _dask_client(workers, scheduler) as client:
         from distributed import KilledWorker, WorkerPlugin, as_completed
+
+        if not client.nthreads():
+            narrator.say(f"The Dask cluster has no worker yet, and the work waits for one: `dask worker {scheduler}`.")
 
         class Delivery(WorkerPlugin):
             """Brings the parcel to every worker."""

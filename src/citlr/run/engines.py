@@ -6,13 +6,13 @@ import sysconfig
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from loky import get_reusable_executor
 
-from citlr.console import QUIET, Narrator
+from citlr.console import Narrator
 from citlr.errors import InputError, did_you_mean
 from citlr.run.clusters import ATTEMPTS, died, on_dask, on_ray
 from citlr.run.files import digest_or_missing, fingerprint
@@ -32,6 +32,7 @@ class Engine:
     - `name`: "loky" (processes of this machine, or this one alone where `workers` is 1), "dask" or "ray".
     - `workers`: Processes to start on this machine.
     - `scheduler`: Address of a running cluster; without it one is started here.
+    - `narrator`: Says that a worker died, or that a cluster has none, where no other narrator is given.
 
     Processes compute with as many threads as this one does: results depend on it in their last bits.
     """
@@ -39,6 +40,7 @@ class Engine:
     name: str = "loky"
     workers: int = 1
     scheduler: str | None = None
+    narrator: Narrator = field(default_factory=Narrator, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.name not in ENGINES:
@@ -57,7 +59,12 @@ class Engine:
         return self.name == "loky" and self.workers == 1
 
     def each(
-        self, function: Callable[[Any, Any], Result], shared: Any, items: Sequence[Any], *, narrator: Narrator = QUIET
+        self,
+        function: Callable[[Any, Any], Result],
+        shared: Any,
+        items: Sequence[Any],
+        *,
+        narrator: Narrator | None = None,
     ) -> Iterator[tuple[int, Result]]:
         """Give the position and `function(shared, item)` of every item as they come, in any order.
 
@@ -67,12 +74,13 @@ class Engine:
         if self.here:
             yield from ((position, function(shared, item)) for position, item in enumerate(items))
         elif items:
-            parcel = Parcel.of(function, shared)
+            parcel, narrator = Parcel.of(function, shared), narrator or self.narrator
             if self.name == "loky":
                 yield from _on_loky(parcel, items, self.workers, narrator)
+            elif self.name == "dask":
+                yield from on_dask(parcel, items, self.workers, self.scheduler, narrator)
             else:
-                on_cluster = on_dask if self.name == "dask" else on_ray
-                yield from on_cluster(parcel, items, self.workers, self.scheduler)
+                yield from on_ray(parcel, items, self.workers, self.scheduler)
 
 
 def _on_loky(parcel: Parcel, items: Sequence[Any], workers: int, narrator: Narrator) -> Iterator[tuple[int, Any]]:

@@ -33,6 +33,8 @@ FIELDS, MOST_COMPARED = 16, 4000
 # A redrawn image is another patient's where its squared distance to that original is below a quarter of that to its
 # own, which is no small one: of two images that are drawn at random it is 2.
 QUARTER, NO_SMALL = 0.25, 0.1
+# Images of a level whose mean is what they have in common; of fewer it is half of what each shows.
+A_GROUP = 10
 
 
 def seen_at(images: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
@@ -113,7 +115,9 @@ def find_strangers(
         found = in_order(_outline_shard, (pictures, compared), own.plan, bar, engine)
         parts.append([np.concatenate(one) for one in zip(*found, strict=True)])
     redrawn = np.concatenate([part[1] for part in parts], axis=1)
-    shown = strangers(redrawn, parts[0][0], np.flatnonzero(compared), patients)
+    numbers = counterfactuals.null is not None  # no image is at a level then but by chance
+    recorded = None if numbers else recorded_index(pd.Series(plan.factual), plan.levels)
+    shown = strangers(redrawn, parts[0][0], np.flatnonzero(compared), patients, recorded)
     pairs = zip(np.flatnonzero(compared), shown, strict=True)
     mixed_up = tuple((names[row], names[other]) for row, other in pairs if other >= 0)
     if mixed_up:
@@ -140,29 +144,51 @@ def outline(images: npt.NDArray[np.float32]) -> Readings:
 
 
 def strangers(
-    redrawn: Readings, originals: Readings, rows: npt.NDArray[np.int64], patients: npt.NDArray[Any]
+    redrawn: Readings,
+    originals: Readings,
+    rows: npt.NDArray[np.int64],
+    patients: npt.NDArray[Any],
+    recorded: npt.NDArray[np.int64] | None = None,
 ) -> npt.NDArray[np.int64]:
     """Give the original of another patient that each redrawn image shows, or -1: (k,).
 
     What all originals have in common is taken off. Where redrawing leaves so little of the patients that most images
-    are nearer to some other one, only what most images show counts: files in another order.
+    are nearer to some other one, only what most images show counts: files in another order. It has to be so as well
+    where of each level is taken off what its images, `recorded` with it, have in common: else whoever is redrawn under
+    another level, and looks so, is one of the others who do.
 
-    Shapes: outlines `redrawn` (k, levels, width) of `originals` (n, width), `rows` (k,) among these, `patients` (n,).
+    Shapes: outlines `redrawn` (k, levels, width) of `originals` (n, width), `rows` (k,) among these, `patients` (n,),
+    `recorded` (n,): the level's index, or -1.
     """
     common, found = originals.mean(axis=0), np.full(len(rows), -1)
-    known = _unit(originals - common)
+    of = np.full(len(originals), -1) if recorded is None else recorded
+    sizes = zip(*np.unique(of, return_counts=True), strict=True)
+    means = {level: originals[of == level].mean(axis=0) for level, count in sizes if level >= 0 and count >= A_GROUP}
+    known, within = originals - common, originals - np.stack([means.get(level, common) for level in of])
     for level in range(redrawn.shape[1]):
-        near, which = np.empty((2, len(rows)), dtype=np.float32), np.empty(len(rows), dtype=np.int64)
-        for part in spans(len(rows), 256):
-            alike = _unit(redrawn[part, level] - common) @ known.T
-            own = patients[rows[part], None] == patients
-            near[:, part] = np.where(own, alike, -1).max(axis=1), alike.max(axis=1)
-            which[part] = alike.argmax(axis=1)
-        its, least = 1 - near
-        shown = (its > NO_SMALL) & (least < QUARTER * its)
-        if (least < its).mean() <= 0.5 or shown.mean() > 0.5:
-            found = np.where(shown, which, found)
+        shown = _shown(redrawn[:, level] - common, known, rows, patients)
+        if means:
+            so_too = _shown(redrawn[:, level] - means.get(level, common), within, rows, patients) >= 0
+            shown = np.where(so_too, shown, -1)
+        found = np.where(shown >= 0, shown, found)
     return found
+
+
+def _shown(
+    redrawn: Readings, known: Readings, rows: npt.NDArray[np.int64], patients: npt.NDArray[Any]
+) -> npt.NDArray[np.int64]:
+    """Give the original `known` (n, width) of another patient that each image (k, width) shows, or -1: (k,)."""
+    known = _unit(known)
+    near, which = np.empty((2, len(rows)), dtype=np.float32), np.empty(len(rows), dtype=np.int64)
+    for part in spans(len(rows), 256):
+        alike = _unit(redrawn[part]) @ known.T
+        own = patients[rows[part], None] == patients
+        near[:, part] = np.where(own, alike, -1).max(axis=1), alike.max(axis=1)
+        which[part] = alike.argmax(axis=1)
+    its, least = 1 - near
+    shown = (its > NO_SMALL) & (least < QUARTER * its)
+    tell = (least < its).mean() <= 0.5 or shown.mean() > 0.5
+    return np.where(shown & tell, which, -1)
 
 
 def _unit(rows: Readings) -> Readings:

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,7 +13,7 @@ from citlr.data.tables.spellings import UNSTATED, VIEWS, Words, fold, groups, le
 from citlr.data.tables.vocabulary import UNKNOWN, Policy, raw_text, resolve
 from citlr.doses import MOST_LEVELS
 from citlr.errors import InputError, did_you_mean, require_known
-from citlr.text import shortened
+from citlr.text import listed, shortened
 
 # More patients than this share whose records disagree are no typing errors, but another column than is thought.
 MAX_UNMATCHED = 0.5
@@ -30,7 +30,7 @@ def levels_of(levels: Any, attribute: str, attributes: Sequence[str]) -> Any:
     if levels is None:
         return None
     if not isinstance(levels, Mapping):
-        if len(attributes) == 1 and not isinstance(levels, str):
+        if len(attributes) == 1 and not isinstance(levels, str | int | float):
             return [*levels]
         raise InputError(
             f"`levels` is {str(levels)[:80]!r}; map every attribute to its levels, or give a list of them."
@@ -189,10 +189,15 @@ def _require_apart(names: Sequence[str], attribute: str, source: str) -> None:
                 f"{source}: the levels '{other}' and '{name}' of '{attribute}' differ by case, blanks or a .0 only; "
                 "give them one name, or names that can be told apart."
             )
-    if len(distinct) > MOST_LEVELS:
-        shown = ", ".join(name[:40] for name in sorted(distinct)[:5])
+    require_few(distinct, attribute, source)
+
+
+def require_few(levels: Collection[str], attribute: str, source: str) -> None:
+    """Refuse more levels than can be compared, as those of a number that is not cut into groups."""
+    if len(levels) > MOST_LEVELS:
+        shown = ", ".join(name[:40] for name in sorted(levels)[:5])
         raise InputError(
-            f"{source}: '{attribute}' has {len(distinct)} levels ({shown}, ...), at most {MOST_LEVELS} can be "
+            f"{source}: '{attribute}' has {len(levels)} levels ({shown}, ...), at most {MOST_LEVELS} can be "
             "compared: of a number give values to redraw it at (`levels`: [30, 50]) or `bins`, else merge values with "
             "`levels`."
         )
@@ -271,7 +276,7 @@ def merge_covariate(recorder: FlowRecorder, name: str) -> None:
 def with_counts(raw: pd.Series) -> str:
     """Give raw values with their counts in parentheses, as the reasons of the flow end."""
     counts = raw.replace("", "(blank)").value_counts()
-    return f" ({', '.join(f'{value}: {count}' for value, count in counts.head(40).items())})" if len(counts) else ""
+    return f" ({listed(f'{value}: {count}' for value, count in counts.head(40).items())})" if len(counts) else ""
 
 
 def _counted(values: Sequence[str], counts: pd.Series) -> str:

@@ -96,6 +96,11 @@ def require_support(
     own = frame[learnt] if learnt.any() else frame
     wanted, train = as_numbers(levels), own[attribute]
     assert wanted is not None
+    if len({*wanted}) < max(len(levels), 2):
+        raise InputError(
+            f"`levels` of '{attribute}' are {', '.join(levels) or 'none'}: give two different numbers or more to "
+            "redraw it at, such as [30, 50, 70]."
+        )
     if len(levels) > MOST_LEVELS:
         raise InputError(
             f"`levels` names {len(levels)} values of '{attribute}': at most {MOST_LEVELS} can be compared."

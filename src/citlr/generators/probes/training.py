@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from citlr.console import Narrator
 from citlr.data.cohort import Cohort
+from citlr.data.splits import require_both
 from citlr.errors import require_known
 from citlr.generators.effects.propensity import Propensity
 from citlr.generators.probes.linear import Offsets, cross_read, describe, fit_linear, fit_offsets, told_apart
@@ -79,6 +80,7 @@ def fit_probes(
     Attributes are balanced against labels and labels against attributes by weights `p(y) / p(y | rest)`: where they are
     correlated, a plain probe of the disease reads the attribute instead and would report drift that is not there.
     """
+    require_both(train, validation)
     size, architecture, targets = settings.size, settings.architecture, settings.targets(train.frame)
     sets = [Dataset.of(part, size=size, directory=directory) for part in (train, validation)]
     codes = [np.stack([t.code(part.frame[t.name]) for t in targets], axis=1) for part in (train, validation)]

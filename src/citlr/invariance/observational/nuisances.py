@@ -28,6 +28,8 @@ from citlr.text import listed
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]
+# Trees read 32 bits, which end at 3.4e38; no embedding comes near, and what stands for "not known" may lie there.
+LARGEST = 1e37
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class Observations:
             raise InputError("The representation has no column; give at least one number for each image.")
         if not np.all(np.isfinite(z)):
             raise InputError(f"The representation has {int(np.sum(~np.isfinite(z)))} missing or infinite values.")
+        _require_size(z)
         require_chances(y)
         names = level_.astype(str)
         pair = _contrast(names, contrast)
@@ -95,6 +98,16 @@ class Observations:
         if int(cluster.max()) < 3:
             raise InputError(f"A test without a generator needs at least 4 patients, found {int(cluster.max()) + 1}.")
         return cls(z[rows], (names[rows] == pair[1]).astype(float), y[rows], cluster, pair, rows)
+
+
+def _require_size(z: Floats) -> None:
+    """Refuse numbers that the learners cannot take."""
+    image, column = np.unravel_index(int(np.abs(z).argmax()), z.shape)
+    if abs(z[image, column]) > LARGEST:
+        raise InputError(
+            f"The representation holds {z[image, column]:.3g} in column {column + 1} of image {image}, and numbers up "
+            f"to {LARGEST:.0e} can be learnt from: fill in what stands for 'not known' there, or divide the column."
+        )
 
 
 def patient_folds(cluster: Integers, folds: int, rng: np.random.Generator) -> Integers:
