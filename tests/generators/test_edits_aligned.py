@@ -15,7 +15,7 @@ from citlr.data.cohort import Cohort
 from citlr.generators.conditions import Conditions
 from citlr.generators.edits import choice
 from citlr.generators.edits.composition import Middle
-from citlr.generators.edits.estimate import Cases, Edit
+from citlr.generators.edits.estimate import Blend, Cases, Edit
 from citlr.generators.edits.family import Family, Frame
 from citlr.generators.edits.generator import EditGenerator
 from citlr.generators.effects.aligned import ALIGNMENT, Aligned, of_one
@@ -124,6 +124,65 @@ def test_replicates_lie_about_edits_of_the_same_weight(
         spread = float(off.std(axis=1).mean())
         exact = generator.edit_by_replicates(few.pixels(size=32), few.frame, "sex", SEX).added[:, 0]
         assert spread == pytest.approx(weight * float(exact.std(axis=1).mean()), rel=0.05)
+
+
+@pytest.mark.parametrize("whole", [(), ("contrast", "displacement")])
+def test_a_blend_is_the_average_and_is_kept(
+    chests: tuple[PhantomSample, Cohort, EditGenerator], tmp_path: Path, whole: tuple[str, ...]
+) -> None:
+    """Of the alignment of what the kinds that stay whole leave, a share, and of the other kinds the rest."""
+    _, cohort, trained = chests
+    frame, images = cohort.part("test").frame.iloc[:9], cohort.part("test").pixels(np.arange(9), size=32)
+    trained.save(tmp_path / "trained")
+    random, request = np.random.default_rng(8), Request(("sex",), SEX)
+    planted = torch.from_numpy(0.3 * random.standard_normal(trained.family.width)).float()
+
+    def drawn(share: float | None, taken: dict[str, float], folder: str = "") -> np.ndarray:
+        """What is added, where edits of some kinds are there, weighted, beside the alignment."""
+        generator = load_generator(tmp_path / "trained")
+        assert isinstance(generator, EditGenerator)
+        generator._blends = {} if share is None else {"sex": Blend(whole, share)}
+        generator.edits.in_atlas.zero_()
+        generator.edits.on_film.zero_()
+        generator.edits.coefficients.zero_()
+        for kind, weight in taken.items():
+            own = generator.family.columns(kind)
+            generator.edits.coefficients[generator._spans["sex"]] += weight * torch.where(own, planted, 0.0)
+        if not (set(whole) or share is not None):
+            generator.edits.aligned = torch.nn.ModuleDict()
+        if folder:
+            generator.save(tmp_path / folder)
+            again = load_generator(tmp_path / folder)
+            assert again.fingerprint() == generator.fingerprint()
+            generator = again  # type: ignore[assignment]
+        return generator.change(images, frame, request).added
+
+    kinds = dict.fromkeys((*whole, "shade"), 1.0)
+    blended = drawn(0.25, kinds | {"shade": 0.75}, "blend")
+    alone = drawn(1.0, kinds | {"shade": 0.0})
+    edits = drawn(0.0, kinds)
+    assert np.allclose(blended, 0.25 * alone + 0.75 * edits, atol=1e-5)
+    assert np.abs(blended - edits).max() > 1e-3
+    own = np.array([SEX.index(level) for level in frame["sex"]])
+    assert not blended[np.arange(9), own].any()
+
+
+def test_replicates_of_a_blend_are_as_wide_as_if_both_erred_alike(
+    chests: tuple[PhantomSample, Cohort, EditGenerator],
+) -> None:
+    _, cohort, trained = chests
+    images, number = (
+        torch.from_numpy(cohort.part("test").pixels(np.arange(4), size=32)),
+        next(iter(trained.edits.aligned)),
+    )
+    aligned = trained.edits.aligned[number]
+    assert isinstance(aligned, Aligned)
+    codes = aligned.conditions.encode(cohort.part("test").frame.iloc[:4])
+    first, other = (aligned.conditions.intervene(codes, "sex", level) for level in SEX)
+    still, columns = torch.zeros(4, 2, 32, 32), list(range(aligned.conditions.width))
+    whole, part = (Middle(aligned, columns, images, codes, still, share).errors(other, first) for share in (1.0, 0.25))
+    assert torch.allclose(part, 0.5 * whole)
+    assert part.any()
 
 
 def test_a_number_and_what_is_beside_it() -> None:

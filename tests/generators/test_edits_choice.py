@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,13 +14,13 @@ import torch
 
 from citlr.generators.conditions import Conditions
 from citlr.generators.edits.atlas import build_atlas
-from citlr.generators.edits.choice import _likelier
-from citlr.generators.edits.estimate import Cases, Edit, Search
+from citlr.generators.edits.choice import Choice, _likelier
+from citlr.generators.edits.estimate import Blend, Cases, Edit, Search
 from citlr.generators.edits.family import DISPLACEMENTS, Family, Frame, bands
-from citlr.generators.edits.judge import Judge, Looked
+from citlr.generators.edits.judge import Change, Judge, Looked
 from citlr.generators.edits.summaries import formula, frame_of
 from citlr.generators.edits.warps import warp
-from citlr.generators.effects.aligned import of_one
+from citlr.generators.effects.aligned import ALIGNMENT, of_one
 from citlr.generators.effects.contrasts import coded, design
 from citlr.simulators.phantom import PhantomWorld
 
@@ -155,3 +158,81 @@ def test_what_takes_a_grain_off_the_black_and_sharpens_what_varies_is_no_cure() 
     assert best.apart.sum() <= first.apart.sum()
     assert best.steep.sum() > 2 * abs(first.steep.sum())
     assert best.gain(first, first) == 0.0
+
+
+def test_a_blend_takes_of_each_kind_what_it_leaves_it() -> None:
+    family, random = Family(64), np.random.default_rng(2)
+    fine = {name: torch.from_numpy(random.standard_normal((1, 64, 64))).float() for name in ("film", "atlas")}
+    edit = Edit(random.standard_normal((1, family.width)), fine)
+    faded = edit.faded(family, Blend(("contrast", "film"), 0.25))
+    for kind, taken in (("contrast", 1.0), ("shade", 0.75), ("displacement", 0.75)):
+        own = family.columns(kind).numpy()
+        assert np.allclose(faded.coefficients[:, own], taken * edit.coefficients[:, own])
+    assert torch.equal(faded.fine["film"], fine["film"])
+    assert torch.equal(faded.fine["atlas"], 0.75 * fine["atlas"])
+
+
+class Squares(Judge):
+    """Sees the squared difference of numbers and nothing else; what was planted is 1 in each of 400."""
+
+    def __init__(self, cases: Any = None) -> None:
+        self.cases, self.own = cases, self.noted(np.ones(400))
+
+    @staticmethod
+    def noted(numbers: np.ndarray) -> Change:
+        return Change(numbers, np.zeros(1), np.zeros(1))
+
+    def see(self, images: Change) -> Looked:
+        return Looked(np.asarray(images.numbers) ** 2, np.zeros(400), np.zeros(400))
+
+
+def test_what_is_expected_of_all_patients_has_half_of_the_error_of_one_half() -> None:
+    random, judge = np.random.default_rng(3), Squares()
+    error, halves, expected = 0.8, [], []
+    for _ in range(50):
+        told, own = (judge.noted(-0.9 + error * random.standard_normal(400)) for _ in range(2))
+        halves.append(judge.see(judge.own + told).left.mean())
+        expected.append(judge.expect(told, own).left.mean())
+    assert np.mean(halves) == pytest.approx(0.1**2 + error**2, rel=0.03)
+    assert np.mean(expected) == pytest.approx(0.1**2 + error**2 / 2, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("edits", "alignment", "share"),
+    [((0.6, 0.6), (0.6, 0.6), 0.5), ((0.6, 0.3), (1.2, 0.3), 0.25), ((0.1, 0.1), (0.9, 0.6), None)],
+    ids=["errors that are not alike", "one errs more", "one harms"],
+)
+def test_edits_and_alignment_are_averaged_where_that_comes_closer(
+    edits: tuple[float, float], alignment: tuple[float, float], share: float | None
+) -> None:
+    """`edits` and `alignment`: the error of every number, and what of the change each leaves out in all of them."""
+    random = np.random.default_rng(4)
+
+    def estimates(error: float, missed: float) -> list[np.ndarray]:
+        return [missed * random.choice([0.0, 2.0], 400) - 1 + error * random.standard_normal(400) for _ in range(2)]
+
+    told = {"edits": estimates(*edits), "alignment": estimates(*alignment)}
+
+    class Told(Squares):
+        def changes(self, edit: Any, aligned: Any = None) -> Change:
+            return self.noted(told["edits" if aligned is None else "alignment"][edit.half])
+
+    class Half(SimpleNamespace):
+        def faded(self, family: Any, blend: Blend) -> Half:
+            return self
+
+    judges: Sequence[Any] = [Told(), Told()]
+    searches: Any = [SimpleNamespace(cases=SimpleNamespace(family=None, aligned=lambda edit, seed: edit))] * 2
+    states: Any = [SimpleNamespace(edit=Half(half=half)) for half in (0, 1)]
+    first = Looked(np.ones(800), np.zeros(800), np.zeros(800))
+    before = Choice(("shade",), {"shade": 0.5}, states, first, first)
+    after = before.blended(before, searches, judges, 0)
+    if share is None:
+        assert after is before
+    else:
+        assert after.kinds == ("shade", ALIGNMENT)
+        assert after.blend is not None
+        assert after.blend.share == share
+        assert after.left[ALIGNMENT] < min(
+            float(before.now.left.sum()), *(float((1 + one).T @ (1 + one)) / 400 for one in told["edits"])
+        )

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from citlr.generators.edits.estimate import Cases, Learnt, Search, State
-from citlr.generators.edits.family import DISPLACEMENTS
+from citlr.generators.edits.estimate import Blend, Cases, Learnt, Search, State
+from citlr.generators.edits.family import DISPLACEMENTS, GAINS
 from citlr.generators.edits.fine import FRAMES
-from citlr.generators.edits.judge import Judge, Looked
+from citlr.generators.edits.judge import Judge, Looked, Way
 from citlr.generators.edits.shrinkage import Floats
 from citlr.generators.effects.aligned import ALIGNMENT
 
@@ -32,6 +32,8 @@ FIRST_STEPS, STEPS = 3, 2
 MISFITS = (0.3, 1.0, 3.0)
 # What is said of all kinds of smooth change at once.
 TOGETHER = "together"
+# What the alignment may have a share of, and the kinds of edits that it cannot take the place of.
+SHARES, FOLLOWING = (0.25, 0.5, 0.75), (*GAINS, *DISPLACEMENTS)
 # Level of the test of "nothing is shown".
 ALPHA = 0.01
 
@@ -43,6 +45,7 @@ class Choice:
     - `kinds`, and what share of the difference was `left` after each.
     - `states`: The edits of each half of the patients.
     - `first`, `now`: What the other half saw, before all edits and now.
+    - `blend`: How edits and alignment are averaged, where they are.
     """
 
     kinds: tuple[str, ...]
@@ -50,6 +53,7 @@ class Choice:
     states: Sequence[State]
     first: Looked
     now: Looked
+    blend: Blend | None = None
 
     def with_alignment(self, searches: Sequence[Search], judges: Sequence[Judge], seed: int) -> Choice:
         """Take the alignment of what edits leave too, or of the images as they are instead: whatever comes closer."""
@@ -59,10 +63,45 @@ class Choice:
         for kinds, states in ways:
             aligned = [search.cases.aligned(one.edit, seed) for search, one in zip(searches, states, strict=True)]
             now = Looked.of(judges, states, aligned)
-            left = {kind: share for kind, share in self.left.items() if kinds}
-            left[ALIGNMENT] = round(float(now.left.sum() / self.first.left.sum()), 4)
-            tried.append(Choice((*kinds, ALIGNMENT), left, states, self.first, now))
-        best = max(tried, key=lambda one: one.now.gain(self.now, self.first))
+            tried.append(self._then(kinds, states, now))
+        return self._best(tried)
+
+    def blended(self, taken: Choice, searches: Sequence[Search], judges: Sequence[Judge], seed: int) -> Choice:
+        """Average these edits and the alignment, where that comes closer than what was `taken` of the two.
+
+        Averages of estimates whose errors are not alike err less than each (stacking, Wolpert 1992; Breiman 1996).
+        """
+        family, edits = searches[0].cases.family, [state.edit for state in self.states]
+        plain, ways = Way.of(judges, edits), {}
+        for whole in dict.fromkeys(((), tuple(kind for kind in self.kinds if kind in FOLLOWING), self.kinds)):
+            some = [edit.faded(family, Blend(whole, 1.0)) for edit in edits]
+            aligned = [search.cases.aligned(one, seed) for search, one in zip(searches, some, strict=True)]
+            ways[whole] = Way.of(judges, some, aligned)
+        now = (plain if taken is self else ways[taken.edited]).look(judges)
+        looked = {
+            Blend(whole, share): plain.towards(other, share).look(judges)
+            for whole, other in ways.items()
+            for share in SHARES
+        }
+        best = max(looked, key=lambda blend: looked[blend].gain(now, self.first))
+        if looked[best].gain(now, self.first) <= 0:
+            return taken
+        return self._then(self.kinds, self.states, looked[best], best)
+
+    def _then(self, kinds: tuple[str, ...], states: Sequence[State], now: Looked, blend: Blend | None = None) -> Choice:
+        """Give the choice of some kinds and the alignment."""
+        left = {kind: share for kind, share in self.left.items() if kinds}
+        left[ALIGNMENT] = round(float(now.left.sum() / self.first.left.sum()), 4)
+        return Choice((*kinds, ALIGNMENT), left, states, self.first, now, blend)
+
+    @property
+    def edited(self) -> tuple[str, ...]:
+        """Its kinds of edits."""
+        return tuple(kind for kind in self.kinds if kind != ALIGNMENT)
+
+    def _best(self, tried: Sequence[Choice]) -> Choice:
+        """Give the choice that comes closest, or this one where none comes closer."""
+        best = max((self, *tried), key=lambda one: one.now.gain(self.now, self.first))
         return best if best.now.gain(self.now, self.first) > 0 else self
 
 
@@ -168,10 +207,14 @@ def _found(
     judges = [Judge(half, random) for half in reversed(both)]
     choice = choose(searches, judges, whole, random)
     if choice.first.left.sum() > 0:
-        choice = choice.with_alignment(searches, judges, seed)
+        taken = choice.with_alignment(searches, judges, seed)
+        choice = choice.blended(taken, searches, judges, seed) if choice.kinds else taken
     if not choice.kinds:
         return still
-    kinds = [kind for kind in choice.kinds if kind != ALIGNMENT]
+    kinds = choice.edited
     last = whole.steps(whole.start, kinds, FIRST_STEPS + STEPS) if kinds else whole.start
-    aligned = every.aligned(last.edit, seed, doubt=True) if ALIGNMENT in choice.kinds else None
-    return Learnt(choice.kinds, last.edit, last.shrunk, still.p, choice.left, whole.answers, aligned)
+    blend, edit, at_middle = choice.blend, last.edit, last.edit
+    if blend is not None:
+        edit, at_middle = edit.faded(every.family, blend), edit.faded(every.family, Blend(blend.whole, 1.0))
+    aligned = every.aligned(at_middle, seed, doubt=True) if ALIGNMENT in choice.kinds else None
+    return Learnt(choice.kinds, edit, last.shrunk, still.p, choice.left, whole.answers, aligned, blend)

@@ -68,6 +68,7 @@ class Middle:
     - `columns`: Of its conditions, among those of the generator.
     - `images` (n, c, s, s), `codes` (n, width): at the middle, and their own.
     - `back` (n, 2, s, s): the way from there to the images as they are.
+    - `share`: What is taken of it, where edits have the rest.
     """
 
     aligned: Aligned
@@ -75,12 +76,17 @@ class Middle:
     images: Tensor
     codes: Tensor
     back: Tensor
+    share: float = 1.0
 
     def change(self, requested: Tensor) -> Tensor:
         """Give what the alignment adds to the images as they are, for codes (n, width) that are asked for."""
-        return warp(self.aligned.change(self.images, self.codes, requested[:, self.columns]), self.back)
+        return self.share * warp(self.aligned.change(self.images, self.codes, requested[:, self.columns]), self.back)
 
     def errors(self, requested: Tensor, first: Tensor) -> Tensor:
-        """Give what replicates of that are off by against the first level: (n, replicates, c, s, s)."""
+        """Give what replicates of that are off by against the first level: (n, replicates, c, s, s).
+
+        The same patients tell the edits, so both err alike in part: by the root of the shares, what is drawn for either
+        apart is no less than what their average errs by (Jensen).
+        """
         each = self.aligned.errors(requested[:, self.columns], first[:, self.columns])
-        return torch.stack([warp(draw, self.back) for draw in each], dim=1)
+        return torch.stack([self.share**0.5 * warp(draw, self.back) for draw in each], dim=1)

@@ -46,6 +46,32 @@ class Edit:
         still = torch.zeros(contrasts, family.channels * family.size, family.size)
         return cls(np.zeros((contrasts, family.width)), dict.fromkeys(FRAMES, still))
 
+    def faded(self, family: Family, blend: Blend) -> Edit:
+        """Keep the kinds that a blend keeps whole, and of the others what it leaves them."""
+        fine = {frame: own * blend.rest_of(frame) for frame, own in self.fine.items()}
+        return Edit(self.coefficients * blend.weights(family), fine)
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Edits averaged with the alignment: two estimates of one change, whose errors are not alike.
+
+    - `whole`: Kinds that are not averaged. Images that these bring to the middle of the levels are aligned.
+    - `share`: Of the alignment; of the other kinds, the rest is taken.
+    """
+
+    whole: tuple[str, ...]
+    share: float
+
+    def rest_of(self, kind: str) -> float:
+        """Give what is taken of a kind."""
+        return 1.0 if kind in self.whole else 1.0 - self.share
+
+    def weights(self, family: Family) -> Floats:
+        """Give what is taken of each coefficient (width,)."""
+        whole: Floats = family.columns(self.whole).double().numpy()
+        return whole + (1 - whole) * (1.0 - self.share)
+
 
 @dataclass(frozen=True)
 class Cases:
@@ -111,7 +137,7 @@ class Learnt:
     - `p`: P value of "nothing is shown".
     - `left`: Share of the difference that is left in images of left-out patients, after each kind.
     - `answers`: By contrast, what summaries answer to edits, in units of the error.
-    - `aligned`: The alignment of what edits leave, where it was kept.
+    - `aligned`: The alignment of what edits leave, where it was kept; with `blend`, averaged with them.
     """
 
     kinds: tuple[str, ...]
@@ -121,6 +147,7 @@ class Learnt:
     left: dict[str, float] = field(default_factory=dict)
     answers: tuple[Floats, ...] = ()
     aligned: Aligned | None = None
+    blend: Blend | None = None
 
     def draws(self, count: int, random: np.random.Generator) -> Floats:
         """Draw what the images leave open of the coefficients: (count, contrasts, width)."""

@@ -1,6 +1,7 @@
 """The edit generator: counterfactuals as edits of the original, estimated from unpaired images without a network."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from citlr.generators.conditions import Conditions
 from citlr.generators.edits.atlas import build_atlas, likeness, register
 from citlr.generators.edits.choice import ALPHA, find
 from citlr.generators.edits.composition import Middle, edited
-from citlr.generators.edits.estimate import Cases, Learnt
+from citlr.generators.edits.estimate import Blend, Cases, Learnt
 from citlr.generators.edits.family import Edits, Family, Frame
 from citlr.generators.edits.fine import placed
 from citlr.generators.edits.settings import EditSettings
@@ -59,6 +60,7 @@ class EditGenerator(Editing, LearntGenerator):
         """Make room for what is to be learnt."""
         self.family, self._built = Family(self.size, self.channels), conditions
         self._spans: dict[str, slice] = {}
+        self._blends: dict[str, Blend] = {}
         count = 0
         for variable in conditions.attributes:
             own = contrasts(variable).shape[1]
@@ -73,10 +75,12 @@ class EditGenerator(Editing, LearntGenerator):
     def facts(self) -> dict[str, Any]:
         """Name the attributes of which what edits leave is aligned."""
         names = [self._built.attributes[int(number)].name for number in self.edits.aligned]
-        return {"aligned": names} if names else {}
+        blends = {name: asdict(blend) for name, blend in self._blends.items()}
+        return ({"aligned": names} if names else {}) | ({"blends": blends} if blends else {})
 
     def take(self, facts: Mapping[str, Any]) -> None:
         """Make room for the alignments that were saved."""
+        self._blends = {name: Blend(tuple(own["whole"]), own["share"]) for name, own in facts.get("blends", {}).items()}
         for name in facts.get("aligned", ()):
             variable = self._built.attribute(name)
             self._align(variable, Aligned(of_one(self._built, variable), self.channels, self.size))
@@ -149,6 +153,8 @@ class EditGenerator(Editing, LearntGenerator):
             said = " and ".join(WORDS.get(kind, kind) for kind in found.kinds) or (
                 NOTHING if found.p > ALPHA else UNSURE
             )
+            if found.blend is not None:
+                said += f", averaged: {found.blend.share:.0%} of the alignment"
             narrator.say(f"edits: {variable.name}: {said} (p = {found.p:.3f})")
 
     def _placed(self, images: Tensor, atlas: Tensor) -> Tensor:
@@ -164,10 +170,16 @@ class EditGenerator(Editing, LearntGenerator):
         self.edits.coefficients[rows] = torch.from_numpy(found.edit.coefficients).float()
         self.edits.in_atlas[rows], self.edits.on_film[rows] = found.edit.fine["atlas"], found.edit.fine["film"]
         if set(found.kinds) - {ALIGNMENT}:
-            self.edits.draws[:, rows] = torch.from_numpy(found.draws(REPLICATES, random)).float()
+            drawn = found.draws(REPLICATES, random)
+            if found.blend is not None:
+                drawn *= np.sqrt(found.blend.weights(self.family))  # see `Middle.errors`
+            self.edits.draws[:, rows] = torch.from_numpy(drawn).float()
+        report = {"kinds": list(found.kinds), "p": found.p, "left": found.left}
         if found.aligned is not None:
             self._align(variable, found.aligned)
-        report = {"kinds": list(found.kinds), "p": found.p, "left": found.left}
+        if found.blend is not None:
+            self._blends[variable.name] = found.blend
+            report |= {"blend": asdict(found.blend)}
         self.report["edits"][variable.name] = report
 
     def _frame(self, images: Tensor) -> tuple[Frame, Tensor]:
@@ -181,10 +193,24 @@ class EditGenerator(Editing, LearntGenerator):
         each = [coded(self.conditions, variable, codes) for variable in self.conditions.attributes]
         return torch.cat(each, dim=1).to(self.device)
 
-    def _edit(self, images: Tensor, change: Tensor, frame: Frame, extra: Tensor | float = 0.0) -> Tensor:
-        """Give edits (n, 2 + c, s, s) by a change of codes (n, contrasts), and `extra` coefficients (n, width)."""
-        added, displacement = self.family.split(images, change @ self.edits.coefficients + extra, frame)
+    def _edit(
+        self,
+        images: Tensor,
+        change: Tensor,
+        frame: Frame,
+        extra: Tensor | float = 0.0,
+        kinds: tuple[str, ...] | None = None,
+    ) -> Tensor:
+        """Give edits (n, 2 + c, s, s) by a change of codes (n, contrasts), and `extra` coefficients (n, width).
+
+        With `kinds`, those of some kinds alone.
+        """
+        own = self.edits.coefficients
         fine = {"atlas": self.edits.in_atlas, "film": self.edits.on_film}
+        if kinds is not None:
+            own = own * self.family.columns(kinds).to(own)
+            fine = {where: maps * (where in kinds) for where, maps in fine.items()}
+        added, displacement = self.family.split(images, change @ own + extra, frame)
         return torch.cat([displacement, added + placed(change, fine, frame.back)], dim=1)
 
     def _middles(self, images: Tensor, codes: Tensor, frame: Frame, able: Tensor) -> Iterator[Middle]:
@@ -192,15 +218,17 @@ class EditGenerator(Editing, LearntGenerator):
         factual = self._coded(codes)
         for number, aligned in self.edits.aligned.items():
             assert isinstance(aligned, Aligned)
-            rows = self._spans[self.conditions.attributes[int(number)].name]
+            name = self.conditions.attributes[int(number)].name
+            rows, blend = self._spans[name], self._blends.get(name)
             change = torch.zeros_like(factual)
             change[:, rows] = -factual[:, rows] * able
-            edit = self._edit(images, change, frame)
+            edit = self._edit(images, change, frame, kinds=None if blend is None else blend.whole)
             middle, columns = (
                 edited(images, edit[:, :2], edit[:, 2:]),
                 self.conditions.columns(aligned.conditions.variables),
             )
-            yield Middle(aligned, columns, middle, codes[:, columns], inverse(edit[:, :2]))
+            share = 1.0 if blend is None else blend.share
+            yield Middle(aligned, columns, middle, codes[:, columns], inverse(edit[:, :2]), share)
 
     def edit_batch(self, images: Tensor, codes: Tensor, ids: list[str], request: Request) -> Tensor:
         """Edit images; what is not intervened on is not touched: (n, levels, 1, 2 + c + 1, s, s).
