@@ -150,11 +150,10 @@ class EditGenerator(Editing, LearntGenerator):
 
             found = find(halves, cases(slice(None)), table.double().numpy(), random, seed)
             self._keep(variable, found, random)
-            said = " and ".join(WORDS.get(kind, kind) for kind in found.kinds) or (
-                NOTHING if found.p > ALPHA else UNSURE
-            )
+            named = [WORDS.get(kind, kind) for kind in found.kinds if found.blend is None or kind != ALIGNMENT]
+            said = " and ".join(named) or (NOTHING if found.p > ALPHA else UNSURE)
             if found.blend is not None:
-                said += f", averaged: {found.blend.share:.0%} of the alignment"
+                said += f", averaged with the alignment (its share is {found.blend.share:.0%})"
             narrator.say(f"edits: {variable.name}: {said} (p = {found.p:.3f})")
 
     def _placed(self, images: Tensor, atlas: Tensor) -> Tensor:
