@@ -258,6 +258,14 @@ def test_a_share_that_is_no_number_does_not_count_as_the_whole() -> None:
             smallest_share({"f": 0.9, "m": share}, LEVELS)  # type: ignore[dict-item]
 
 
+def test_shares_may_come_as_a_row_of_pandas() -> None:
+    """As a mean by level is one: a table's `groupby` gives it."""
+    shares = pd.DataFrame({"level": ["m", "f", "m"], "share": [0.8, 1.0, 0.6]}).groupby("level")["share"].mean()
+    assert smallest_share(shares, LEVELS) == pytest.approx(0.7)
+    with pytest.raises(InputError, match="no share for the level 'm'"):
+        smallest_share(shares.drop("m"), LEVELS)
+
+
 def test_what_is_no_responses_is_named(values: np.ndarray) -> None:
     with pytest.raises(InputError, match="responses is a ndarray; give Responses"):
         citlr.assess(values, margin=0.02)  # type: ignore[arg-type]
