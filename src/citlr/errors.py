@@ -73,9 +73,18 @@ def require_kind(value: Any, kind: type | tuple[type, ...], name: str, remedy: s
         raise InputError(f"{name} is a {type(value).__name__}; give {remedy}.")
 
 
+def is_listed(value: Any) -> bool:
+    """Whether a value gives one thing after the other, be it by its places alone."""
+    try:
+        iter(value)
+    except TypeError:
+        return False
+    return True
+
+
 def require_names(value: Any, name: str) -> Sequence[str]:
     """Refuse what is no list of names, as the letters of a text are none; give them as often as they are asked for."""
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+    if isinstance(value, str | bytes | Mapping) or not is_listed(value):
         raise InputError(f"{name} is a {type(value).__name__}; give a list of names.")
     if isinstance(value, list | tuple):
         return value
