@@ -181,6 +181,37 @@ def test_images_of_before_that_are_put_in_the_place_of_others_are_told(
     assert len(read) == 1, "once for all models"
 
 
+def test_of_images_whose_cache_was_removed_nothing_is_said(place: Path) -> None:
+    """As to save room on a disk: what was touched need not be another image."""
+    files = [place / "images" / f"{number}.png" for number in range(80)]
+    pictures = np.random.default_rng(4).integers(0, 255, (80, 12, 12), dtype=np.uint8)
+    files[0].parent.mkdir()
+    for file, pixels in zip(files, pictures, strict=True):
+        Image.fromarray(pixels).save(file)
+    rows = {
+        "patient_id": range(80),
+        "path": [file.name for file in files],
+        "sex": ["F", "M"] * 40,
+        "edema": [0, 1] * 40,
+    }
+    pd.DataFrame(rows).to_csv(place / "rows.csv", index=False)
+    words = f"--images {files[0].parent} --attribute sex --label edema --out {place / 'study'} --cache 8"
+    done = CliRunner().invoke(app, f"prepare table {place / 'rows.csv'} {words} --quiet".split())
+    assert done.exit_code == 0, done.output
+    run = Run.open(audited(place, graph={"source": str(place / "a.onnx")}))
+    prepared = {"table": place / "study" / "cohort.parquet", "images": files[0].parent, "min_patients_per_level": 1}
+    settings = {**run.config.cohort.model_dump(), **prepared}
+    run.do(cohort_stage(CohortConfig.model_validate(settings), Narrator(quiet=True)))
+    files[3].touch()
+    assert check(place)[0] == []
+    cache = next(folder for folder in (place / "study").iterdir() if folder.is_dir())
+    cache.rename(place / "removed")
+    assert check(place)[0] == []
+    (place / "removed").rename(cache)
+    shutil.copy(files[5], files[3])
+    assert [line.partition(" was")[0] for line in check(place)[0]] == ["graph: an image of the cohort"]
+
+
 def test_what_python_and_a_file_browser_write_into_a_model_s_folder_is_no_change(place: Path) -> None:
     kept = ("weights/__pycache__/model.cpython-311.pyc", "weights/.DS_Store", "weights/.cache/lock")
     for name in kept:

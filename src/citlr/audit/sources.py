@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 from citlr.audit.stages import COHORT, images_fingerprint
 from citlr.config import AuditConfig
 from citlr.data.cohort import Cohort
+from citlr.data.cohort_file import read_frame
 from citlr.errors import CitlrError
 from citlr.run.files import digest_or_missing, write_json
 from citlr.run.folder import Run
@@ -84,18 +85,16 @@ def images_replaced(run: Run) -> bool:
     if read is None or read.code != code_version() or run.intact(read) is not None:
         return False
     try:
-        cohort = Cohort.from_parquet(run.path(COHORT), cache=False)
-        if (
-            _last_touched(cohort.root, cohort.frame["path"])
-            < datetime.fromisoformat(read.finished).timestamp() - read.seconds - _CLOCK_SECONDS
-        ):
+        cohort, note = Cohort.from_parquet(run.path(COHORT), cache=False), read_frame(run.path(COHORT))[1].get("cache")
+        begun = datetime.fromisoformat(read.finished).timestamp() - read.seconds
+        if _last_touched(cohort.root, cohort.frame["path"]) < begun - _CLOCK_SECONDS:
             return False
     except (CitlrError, OSError, ValueError):
         return False
     try:
         return images_fingerprint(run.root) != read.discovered
-    except CitlrError:  # a cache, of images as they were
-        return True
+    except CitlrError:  # a cache, of images as they were; of one that was removed nothing can be said
+        return note is None or (run.root / note["folder"]).is_dir()
 
 
 def _last_touched(root: Path, paths: Iterable[str]) -> float:
