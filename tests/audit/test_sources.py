@@ -199,7 +199,7 @@ def test_of_images_whose_cache_was_removed_nothing_is_said(place: Path) -> None:
     done = CliRunner().invoke(app, f"prepare table {place / 'rows.csv'} {words} --quiet".split())
     assert done.exit_code == 0, done.output
     run = Run.open(audited(place, graph={"source": str(place / "a.onnx")}))
-    prepared = {"table": place / "study" / "cohort.parquet", "images": files[0].parent, "min_patients_per_level": 1}
+    prepared = {"table": place / "study" / "cohort.parquet", "images": None, "min_patients_per_level": 1}
     settings = {**run.config.cohort.model_dump(), **prepared}
     run.do(cohort_stage(CohortConfig.model_validate(settings), Narrator(quiet=True)))
     files[3].touch()
