@@ -174,6 +174,7 @@ def test_a_split_of_something_else_is_a_sentence(given: dict[str, Any], found: s
         ({"keep": ["view"]}, "keep is a list; give a mapping"),
         ({"workers": None}, "workers=None"),
         ({"lateral": "Drop"}, r"lateral='Drop' is not known\. Did you mean 'drop'"),
+        ({"fit": "zoom"}, r"fit='zoom' is not known\. Known: crop, pad, stretch"),
         ({"max_unreadable": "none"}, "max_unreadable='none': this is text; give a number"),
         ({"max_unreadable": 5}, "max_unreadable=5: it should be less than or equal to 1"),
         ({"min_patients_per_level": float("nan")}, "min_patients_per_level=nan"),

@@ -15,7 +15,7 @@ from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
 from citlr.data.pixels.checks import Check, drop_unreadable
 from citlr.data.pixels.colour import require_channels
-from citlr.data.pixels.square import Fit
+from citlr.data.pixels.square import FITS, Fit
 from citlr.data.pixels.survey import KIND, SIZES
 from citlr.data.preconditions import aside_covariates, note_marks, raw_counts, require_levels_to_learn, require_roles
 from citlr.data.splits import assign_splits, read_split_names, require_disjoint
@@ -151,6 +151,7 @@ def read_cohort(
     attributes = require_names(() if attributes is None else attributes, "attributes")
     labels, covariates = require_names(labels, "labels"), require_names(covariates, "covariates")
     require_known(lateral, get_args(steps.Lateral), f"lateral='{lateral}' is not known")
+    require_known(fit, FITS, f"fit='{fit}' is not known")
     workers = check_value("workers", workers, CountOrNone)
     min_patients_per_level = check_value("min_patients_per_level", min_patients_per_level, CountOrNone)
     source = "The table" if isinstance(table, pd.DataFrame) else str(table)
