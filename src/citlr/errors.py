@@ -1,7 +1,7 @@
 """Errors that a user can act on: one sentence with what was found, where, and what would do."""
 
 import difflib
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -73,10 +73,22 @@ def require_kind(value: Any, kind: type | tuple[type, ...], name: str, remedy: s
         raise InputError(f"{name} is a {type(value).__name__}; give {remedy}.")
 
 
-def require_names(value: Any, name: str) -> None:
-    """Refuse what is no list of names; the letters of a text are none."""
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+def is_listed(value: Any) -> bool:
+    """Whether a value gives one thing after the other, be it by its places alone."""
+    try:
+        iter(value)
+    except TypeError:
+        return False
+    return True
+
+
+def require_names(value: Any, name: str) -> Sequence[str]:
+    """Refuse what is no list of names, as the letters of a text are none; give them as often as they are asked for."""
+    if isinstance(value, str | bytes | Mapping) or not is_listed(value):
         raise InputError(f"{name} is a {type(value).__name__}; give a list of names.")
+    if isinstance(value, list | tuple):
+        return value
+    return tuple(sorted(value) if isinstance(value, set | frozenset) else value)
 
 
 def require_known(name: Any, known: Any, problem: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from PIL import Image
 from report_fake import make_result
 from typer.testing import CliRunner
 
-from citlr.audit import chain
+from citlr.audit import chain, sources
 from citlr.audit.chain import Chain
 from citlr.audit.sources import SOURCES
 from citlr.audit.stages import cohort_stage
@@ -111,6 +113,103 @@ def test_an_image_that_was_replaced_is_told_and_one_that_was_only_touched_or_is_
     (place / "elsewhere.png").rename(files[4])
     files[3].write_bytes(kept)
     assert check(place)[0] == []
+
+
+def cohort_read(place: Path, images: Path, **models: dict[str, Any]) -> Run:
+    """An audit of 80 images that lie in folders, each by a link."""
+    store = place / "store"
+    shapes = np.random.default_rng(1).integers(0, 255, (80, 12, 12), dtype=np.uint8)
+    for folder in (store, images / "one"):
+        folder.mkdir(parents=True)
+    for number, pixels in enumerate(shapes):
+        Image.fromarray(pixels).save(store / f"{number}.png")
+        (images / "one" / f"{number}.png").symlink_to(store / f"{number}.png")
+    rows = {"patient_id": range(80), "path": [f"one/{number}.png" for number in range(80)]}
+    pd.DataFrame(rows | {"sex": ["F", "M"] * 40, "edema": [0, 1] * 40}).to_csv(place / "study.csv", index=False)
+    run = Run.open(audited(place, **models))
+    settings = {**run.config.cohort.model_dump(), "images": images, "min_patients_per_level": 1}
+    run.do(cohort_stage(CohortConfig.model_validate(settings), Narrator(quiet=True)))
+    return run
+
+
+@pytest.mark.parametrize("how", ["link", "folder", "folder above", "link to the folder"])
+def test_images_of_before_that_are_put_in_the_place_of_others_are_told(
+    place: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """The files themselves are as old as they were, and nobody wrote to them."""
+    monkeypatch.setattr(sources, "_CLOCK_SECONDS", -3600)  # all that is here counts as old ...
+    above = place / "above"
+    images = above / "images"
+    if how == "link to the folder":
+        above.symlink_to(place / "real")
+        (place / "real").mkdir()
+    run = cohort_read(place, images, one={"source": str(place / "a.onnx")}, two={"source": str(place / "a.onnx")})
+    assert check(place)[0] == []
+    other = place / "other"
+    shutil.copytree(above, other / "above", symlinks=True)
+    shutil.copytree(place / "store", other / "store")
+    for name in ("3.png", "5.png"):
+        (other / "above" / "images" / "one" / name).unlink()
+    (other / "above" / "images" / "one" / "3.png").symlink_to(place / "store" / "5.png")
+    (other / "above" / "images" / "one" / "5.png").symlink_to(place / "store" / "3.png")
+    read: list[Path] = []
+    whole = sources.images_fingerprint
+    monkeypatch.setattr(sources, "images_fingerprint", lambda folder: read.append(folder) or whole(folder))
+    time.sleep(0.05)
+    record = run.record("cohort")
+    assert record is not None
+    begun = datetime.fromisoformat(record.finished).timestamp() - record.seconds
+    monkeypatch.setattr(sources, "_CLOCK_SECONDS", begun - time.time())  # ... but for what is done from here on
+    (above / "elsewhere.txt").touch()
+    (place / "elsewhere.txt").touch()
+    assert (check(place)[0], read) == ([], []), "what else is put beside the images is no reason to read them"
+    if how == "link":
+        (images / "one" / "3.png").unlink()
+        (images / "one" / "3.png").symlink_to(place / "store" / "5.png")
+    elif how == "folder":
+        images.rename(place / "before")
+        (other / "above" / "images").rename(images)
+    elif how == "folder above":
+        above.rename(place / "before")
+        (other / "above").rename(above)
+    else:
+        above.unlink()
+        above.symlink_to(other / "above")
+    assert [line.split(",")[0] for line in check(place)[0]] == [
+        f"{model}: an image of the cohort was changed after this audit" for model in ("one", "two")
+    ]
+    assert len(read) == 1, "once for all models"
+
+
+def test_of_images_whose_cache_was_removed_nothing_is_said(place: Path) -> None:
+    """As to save room on a disk: what was touched need not be another image."""
+    files = [place / "images" / f"{number}.png" for number in range(80)]
+    pictures = np.random.default_rng(4).integers(0, 255, (80, 12, 12), dtype=np.uint8)
+    files[0].parent.mkdir()
+    for file, pixels in zip(files, pictures, strict=True):
+        Image.fromarray(pixels).save(file)
+    rows = {
+        "patient_id": range(80),
+        "path": [file.name for file in files],
+        "sex": ["F", "M"] * 40,
+        "edema": [0, 1] * 40,
+    }
+    pd.DataFrame(rows).to_csv(place / "rows.csv", index=False)
+    words = f"--images {files[0].parent} --attribute sex --label edema --out {place / 'study'} --cache 8"
+    done = CliRunner().invoke(app, f"prepare table {place / 'rows.csv'} {words} --quiet".split())
+    assert done.exit_code == 0, done.output
+    run = Run.open(audited(place, graph={"source": str(place / "a.onnx")}))
+    prepared = {"table": place / "study" / "cohort.parquet", "images": None, "min_patients_per_level": 1}
+    settings = {**run.config.cohort.model_dump(), **prepared}
+    run.do(cohort_stage(CohortConfig.model_validate(settings), Narrator(quiet=True)))
+    files[3].touch()
+    assert check(place)[0] == []
+    cache = next(folder for folder in (place / "study").iterdir() if folder.is_dir())
+    cache.rename(place / "removed")
+    assert check(place)[0] == []
+    (place / "removed").rename(cache)
+    shutil.copy(files[5], files[3])
+    assert [line.partition(" was")[0] for line in check(place)[0]] == ["graph: an image of the cohort"]
 
 
 def test_what_python_and_a_file_browser_write_into_a_model_s_folder_is_no_change(place: Path) -> None:

@@ -92,6 +92,38 @@ def test_findings_as_words_are_read_as_a_table_on_disk_is() -> None:
             Cohort(frame.assign(flu=pd.Series([1, 0, odd, None])), Path(), attributes=("sex",), labels=("flu",))
 
 
+@pytest.mark.parametrize(
+    "kind", [iter, dict.fromkeys, pd.Index, pd.Series, np.array, set], ids=lambda kind: kind.__name__
+)
+def test_names_are_all_there_in_whatever_they_are_listed(tmp_path: Path, kind: Any) -> None:
+    """What can be gone through once was gone through by the first check, and there were no labels afterwards."""
+    for number, image in enumerate(np.random.default_rng(2).integers(0, 255, (60, 8, 8), dtype=np.uint8)):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+    paths, own = [f"{number}.png" for number in range(60)], {"sex": ["F", "M"] * 30, "race": ["a", "a", "b"] * 20}
+    table = pd.DataFrame(
+        {"patient_id": range(60), "path": paths, **own, "c": [0, 1] * 30, "a": 1, "site": ["x", "y"] * 30}
+    )
+
+    def listed(*names: str) -> Any:
+        found = kind(list(names))
+        return found.keys() if isinstance(found, dict) else found
+
+    def read() -> Cohort:
+        beside: dict[str, Any] = {
+            "attributes": listed("race"),
+            "labels": listed("c", "a"),
+            "covariates": listed("site"),
+        }
+        return read_cohort(table, images=tmp_path, attribute="sex", min_patients_per_level=1, **beside)
+
+    cohort = read()
+    made = Cohort(cohort.frame, tmp_path, listed("sex", "race"), listed("c", "a"), listed("site"))
+    for one in (cohort, made):
+        assert [sorted(role) for role in (one.attributes, one.covariates)] == [["race", "sex"], ["site"]]
+        assert list(one.labels) == (["a", "c"] if kind is set else ["c", "a"])
+        assert len(one.counts()) > 0
+
+
 def test_columns_of_one_name_that_nobody_uses_are_left_aside(tmp_path: Path) -> None:
     frame = pd.DataFrame({"image_id": ["a", "b"], "path": ["a", "b"], "patient_id": ["p", "q"], "sex": ["F", "M"]})
     both = pd.concat([frame.assign(note="x"), frame.assign(note="y", split="test")[["note", "split"]]], axis=1)
@@ -142,6 +174,7 @@ def test_a_split_of_something_else_is_a_sentence(given: dict[str, Any], found: s
         ({"keep": ["view"]}, "keep is a list; give a mapping"),
         ({"workers": None}, "workers=None"),
         ({"lateral": "Drop"}, r"lateral='Drop' is not known\. Did you mean 'drop'"),
+        ({"fit": "zoom"}, r"fit='zoom' is not known\. Known: crop, pad, stretch"),
         ({"max_unreadable": "none"}, "max_unreadable='none': this is text; give a number"),
         ({"max_unreadable": 5}, "max_unreadable=5: it should be less than or equal to 1"),
         ({"min_patients_per_level": float("nan")}, "min_patients_per_level=nan"),

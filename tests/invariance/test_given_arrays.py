@@ -258,6 +258,14 @@ def test_a_share_that_is_no_number_does_not_count_as_the_whole() -> None:
             smallest_share({"f": 0.9, "m": share}, LEVELS)  # type: ignore[dict-item]
 
 
+def test_shares_may_come_as_a_row_of_pandas() -> None:
+    """As a mean by level is one: a table's `groupby` gives it."""
+    shares = pd.DataFrame({"level": ["m", "f", "m"], "share": [0.8, 1.0, 0.6]}).groupby("level")["share"].mean()
+    assert smallest_share(shares, LEVELS) == pytest.approx(0.7)
+    with pytest.raises(InputError, match="no share for the level 'm'"):
+        smallest_share(shares.drop("m"), LEVELS)
+
+
 def test_what_is_no_responses_is_named(values: np.ndarray) -> None:
     with pytest.raises(InputError, match="responses is a ndarray; give Responses"):
         citlr.assess(values, margin=0.02)  # type: ignore[arg-type]
@@ -306,3 +314,25 @@ def test_one_number_in_the_place_of_a_list_is_named() -> None:
             Responses.from_arrays(values, **{"patients": range(12), "levels": ["F", "M"], "labels": ["a"], what: 3})
     with pytest.raises(InputError, match="There are 40 images and 39 patients"):
         citlr.observe(np.eye(40), ["F", "M"] * 20, np.full(40, 0.5), patients=range(39))
+
+
+class Column:
+    """A column of a table as some libraries have it: entries by place, and nothing else."""
+
+    def __init__(self, entries: Any) -> None:
+        self.entries = list(entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, place: int) -> Any:
+        return self.entries[place]
+
+
+def test_what_gives_its_entries_by_place_is_a_list(values: np.ndarray) -> None:
+    names: dict[str, Any] = {"levels": LEVELS, "labels": ["a", "b"], "patients": range(N), "factual": LEVELS * (N // 2)}
+    known = Responses.from_arrays(values, **names)
+    found = Responses.from_arrays(values, **{name: Column(one) for name, one in names.items()})
+    assert (found.levels, found.labels) == (known.levels, known.labels)
+    assert np.array_equal(found.patients, known.patients)
+    assert np.array_equal(found.factual, known.factual)  # type: ignore[arg-type]

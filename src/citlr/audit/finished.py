@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from citlr.audit.prediction import read_responses, side_read
 from citlr.audit.results.result import AuditResult, read_result
-from citlr.audit.sources import replaced
+from citlr.audit.sources import images_replaced, replaced
 from citlr.audit.stages import COHORT, GENERATOR, images_fingerprint
 from citlr.config import TestConfig, parse_section
 from citlr.data.cohort import Cohort
@@ -65,7 +65,8 @@ def find(place: str | Path, *, responses: bool = False) -> dict[str, Finished]:
     names = list(run.config.models)
     if model and model not in names:
         raise InputError(f"The run '{path}' has no model '{model}'.{did_you_mean(model, names)}")
-    return {name: _of_run(run, name, responses) for name in names if not model or name == model}
+    images = cache(partial(images_replaced, run))
+    return {name: _of_run(run, name, responses, images) for name in names if not model or name == model}
 
 
 def _parts(place: str | Path) -> tuple[Path, str]:
@@ -78,13 +79,13 @@ def _parts(place: str | Path) -> tuple[Path, str]:
     return (Path(folder), model) if colon and Path(folder).exists() else (whole, "")
 
 
-def _of_run(run: Run, name: str, responses: bool) -> Finished:
+def _of_run(run: Run, name: str, responses: bool, images: Callable[[], bool]) -> Finished:
     remedy = f"run `citlr test {run.root}` to finish it"
     tested = run.require(f"test.{name}", remedy)
     folder = run.root if len(run.config.models) == 1 else run.path("models", name)
     result = read_result(folder / "audit.json")
     place = run.root.resolve()
-    changed = partial(replaced, run, name)
+    changed = partial(replaced, run, name, images)
     title = place.name if len(run.config.models) == 1 else f"{place.name}:{name}"
     if not responses or not result.tests:
         return Finished(title, name, result, place=place, replaced=changed)

@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -17,7 +17,7 @@ from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet
 from citlr.doses import number_levels
-from citlr.errors import InputError, require_kind
+from citlr.errors import InputError, is_listed, require_kind
 from citlr.generators.base import CounterfactualGenerator
 from citlr.run.engines import Engine
 from citlr.run.files import fingerprint
@@ -183,9 +183,10 @@ def generate(
     if not hasattr(generator, "attributes"):
         raise InputError(f"generator is a {type(generator).__name__}; give a fitted one, as load_generator reads it.")
     require_kind(cohort, Cohort, "cohort", "a cohort, such as citlr.read_cohort(...).part('test')")
-    require_kind(() if levels is None else levels, Iterable, "levels", "a list")
     if isinstance(levels, set | frozenset | Mapping):
         raise InputError(f"levels is a {type(levels).__name__}, which has no order; give a list.")
+    if levels is not None and not is_listed(levels):
+        raise InputError(f"levels is a {type(levels).__name__}; give a list.")
     narrator = narrator or QUIET
     request = CohortRequest(
         attribute=attribute,

@@ -5,12 +5,15 @@ the model for that.
 """
 
 import json
+import stat
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from citlr.audit.stages import COHORT, images_fingerprint
 from citlr.config import AuditConfig
 from citlr.data.cohort import Cohort
+from citlr.data.cohort_file import read_frame
 from citlr.errors import CitlrError
 from citlr.run.files import digest_or_missing, write_json
 from citlr.run.folder import Run
@@ -57,14 +60,17 @@ def note_sources(run: Run) -> None:
         write_json(run.path("stages", SOURCES), content)
 
 
-def replaced(run: Run, model: str) -> tuple[str, ...]:
-    """Say which files of a model's audit hold something else now; of one that is gone nothing can be said."""
+def replaced(run: Run, model: str, images: Callable[[], bool]) -> tuple[str, ...]:
+    """Say which files of a model's audit hold something else now; of one that is gone nothing can be said.
+
+    `images` says whether images do, which is the same of all models of a run.
+    """
     names = [
         f"'{Path(path).name}' was"
         for path, digest in _noted(run).get(model, {}).items()
         if digest_or_missing(path) not in ("missing", digest)
     ]
-    names += ["an image of the cohort was"] * _images_replaced(run)
+    names += ["an image of the cohort was"] * images()
     return tuple(
         f"{model}: {name} changed after this audit, which is of the file as it was: run `citlr audit` again for a "
         "verdict on the file that is there."
@@ -72,21 +78,36 @@ def replaced(run: Run, model: str) -> tuple[str, ...]:
     )
 
 
-def _images_replaced(run: Run) -> bool:
+def images_replaced(run: Run) -> bool:
     """Say whether an image holds something else now; all are read only where one was touched since they were read."""
     read = run.record("cohort")
     # another version may digest them otherwise
     if read is None or read.code != code_version() or run.intact(read) is not None:
         return False
     try:
-        cohort = Cohort.from_parquet(run.path(COHORT), cache=False)
-        # No program can set ctime.
-        last = max((cohort.root / path).stat().st_ctime for path in cohort.frame["path"])
-        if last < datetime.fromisoformat(read.finished).timestamp() - read.seconds - _CLOCK_SECONDS:
+        cohort, note = Cohort.from_parquet(run.path(COHORT), cache=False), read_frame(run.path(COHORT))[1].get("cache")
+        begun = datetime.fromisoformat(read.finished).timestamp() - read.seconds
+        if _last_touched(cohort.root, cohort.frame["path"]) < begun - _CLOCK_SECONDS:
             return False
     except (CitlrError, OSError, ValueError):
         return False
     try:
         return images_fingerprint(run.root) != read.discovered
-    except CitlrError:  # a cache, of images as they were
-        return True
+    except CitlrError:  # a cache, of images as they were; of one that was removed nothing can be said
+        return note is None or (run.root / note["folder"]).is_dir()
+
+
+def _last_touched(root: Path, paths: Iterable[str]) -> float:
+    """Say when one of these images was last written or put in its place; no program can set these times (ctime)."""
+    found, parts = 0.0, {PurePath()}
+    for path in paths:
+        parts.add(PurePath(path).parent)
+        # Of a link: of what it leads to, and its own.
+        found = max(found, (root / path).stat().st_ctime, (root / path).lstat().st_ctime)
+    within = {root / above for part in parts for above in (part, *part.parents)}
+    for folder in {*within, *root.absolute().parents, root.resolve(), *root.resolve().parents}:
+        own = folder.lstat()
+        # Much is put into folders above that is no image: both times tell of that, and only one of another name.
+        if folder in within or stat.S_ISLNK(own.st_mode) or own.st_ctime_ns != own.st_mtime_ns:
+            found = max(found, own.st_ctime)
+    return found

@@ -93,7 +93,7 @@ class Cohort:
         require_kind(self.frame, pd.DataFrame, "The frame of a cohort", "a table of pandas, one row per image")
         require_kind(self.root, (str, os.PathLike), "The root of a cohort", "the folder of its images")
         for role in ("attributes", "labels", "covariates"):
-            require_names(getattr(self, role), role)
+            object.__setattr__(self, role, require_names(getattr(self, role), role))
         require_printable((*self.attributes, *self.labels, *self.covariates), "The name of a column")
         needed = ("image_id", "path", "patient_id", *self.attributes, *self.labels, *self.covariates)
         for column in needed:

@@ -15,7 +15,7 @@ from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
 from citlr.data.pixels.checks import Check, drop_unreadable
 from citlr.data.pixels.colour import require_channels
-from citlr.data.pixels.square import Fit
+from citlr.data.pixels.square import FITS, Fit
 from citlr.data.pixels.survey import KIND, SIZES
 from citlr.data.preconditions import aside_covariates, note_marks, raw_counts, require_levels_to_learn, require_roles
 from citlr.data.splits import assign_splits, read_split_names, require_disjoint
@@ -53,11 +53,6 @@ def _require_kinds(table: Any, images: Any, mappings: Mapping[str, Any]) -> None
     require_kind(images, (str, os.PathLike), "images", "the folder of the images")
     for name, given in mappings.items():
         require_kind({} if given is None else given, Mapping, name, "a mapping, such as {name: ...}")
-
-
-def _require_names(**roles: Any) -> None:
-    for role, given in roles.items():
-        require_names(given, role)
 
 
 def read_cohort(
@@ -153,12 +148,14 @@ def read_cohort(
         For everything in the table or the folder that an audit could not stand on, in one sentence.
     """
     _require_kinds(table, images, {"columns": columns, "bins": bins, "keep": keep})
-    _require_names(attributes=attributes or (), labels=labels, covariates=covariates)
+    attributes = require_names(() if attributes is None else attributes, "attributes")
+    labels, covariates = require_names(labels, "labels"), require_names(covariates, "covariates")
     require_known(lateral, get_args(steps.Lateral), f"lateral='{lateral}' is not known")
+    require_known(fit, FITS, f"fit='{fit}' is not known")
     workers = check_value("workers", workers, CountOrNone)
     min_patients_per_level = check_value("min_patients_per_level", min_patients_per_level, CountOrNone)
     source = "The table" if isinstance(table, pd.DataFrame) else str(table)
-    names = (attribute, *(name for name in (attributes or ()) if name != attribute))
+    names = (attribute, *(name for name in attributes if name != attribute))
     wanted = wanted_columns(
         [*names, *labels, *covariates, *(keep or {})], columns or {}, split=split, optional=_OPTIONAL
     )

@@ -1,6 +1,6 @@
 """What arrays of predictions, levels and patients are asked for before anything is computed of them."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from citlr.errors import InputError, require_known
+from citlr.errors import InputError, is_listed, require_known
 
 
 def require_named(names: ArrayLike, what: str) -> None:
@@ -89,8 +89,6 @@ def ordered(names: Any, what: str) -> NDArray[np.object_]:
         kind = "one text" if isinstance(names, str | bytes) else f"a {type(names).__name__}, which has no order"
         raise InputError(f"{what} is {kind}; give a list, one entry after the other.")
     held = _in_memory(names)
-    if not isinstance(held, Iterable):
-        raise InputError(f"{what} is a {type(names).__name__}; give a list, one entry after the other.")
     if isinstance(held, pd.DataFrame):
         held = held.to_numpy(dtype=object)
     if isinstance(held, np.ndarray) and held.ndim != 1:
@@ -100,6 +98,8 @@ def ordered(names: Any, what: str) -> NDArray[np.object_]:
     if isinstance(held, np.ma.MaskedArray):
         gone, held = np.ma.getmaskarray(held), held.data.astype(object)
         held[gone] = None
+    if not is_listed(held):
+        raise InputError(f"{what} is a {type(names).__name__}; give a list, one entry after the other.")
     listed = [_plain(one) for one in held]
     odd = next((one for one in listed if not isinstance(one, Hashable)), None)
     if odd is not None:

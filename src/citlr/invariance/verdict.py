@@ -233,6 +233,8 @@ def smallest_share(carried: Mapping[str, float], levels: Sequence[str]) -> float
     >>> smallest_share({"F": 1.02, "M": 0.9}, ["F", "M"]), smallest_share({"F": 1.02, "M": -0.1}, ["F", "M"])
     (0.9, 1e-06)
     """
+    if isinstance(carried, pd.Series):
+        carried = carried.to_dict()
     require_kind(carried, Mapping, "carried", "a mapping with a share for every level")
     missing = [level for level in levels if level not in carried]
     if missing:
