@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -183,6 +185,28 @@ def test_replicates_of_a_blend_are_as_wide_as_if_both_erred_alike(
     whole, part = (Middle(aligned, columns, images, codes, still, share).errors(other, first) for share in (1.0, 0.25))
     assert torch.allclose(part, 0.5 * whole)
     assert part.any()
+
+
+def test_kinds_that_stay_whole_are_drawn_whole_and_the_others_by_the_root_of_their_share(
+    chests: tuple[PhantomSample, Cohort, EditGenerator], tmp_path: Path
+) -> None:
+    chests[2].save(tmp_path)
+    generator = load_generator(tmp_path)
+    assert isinstance(generator, EditGenerator)
+    rows, width = generator._spans["sex"], generator.family.width
+    found: Any = SimpleNamespace(
+        kinds=("contrast", "shade", ALIGNMENT),
+        edit=Edit.none(1, generator.family),
+        aligned=None,
+        blend=Blend(("contrast",), 0.75),
+        p=0.001,
+        left={},
+        draws=lambda count, random: random.standard_normal((count, 1, width)),
+    )
+    generator._keep(generator.conditions.attribute("sex"), found, np.random.default_rng(0))
+    spread = generator.edits.draws[:, rows].pow(2).mean(dim=(0, 1))
+    for kind, expected in (("contrast", 1.0), ("shade", 0.25)):
+        assert float(spread[generator.family.columns(kind)].mean()) == pytest.approx(expected, rel=0.15)
 
 
 def test_a_number_and_what_is_beside_it() -> None:

@@ -85,8 +85,8 @@ class Middle:
     def errors(self, requested: Tensor, first: Tensor) -> Tensor:
         """Give what replicates of that are off by against the first level: (n, replicates, c, s, s).
 
-        The same patients tell the edits, so both err alike in part: by the root of the shares, what is drawn for either
-        apart is no less than what their average errs by (Jensen).
+        The same patients tell the edits, so both err alike in part. Edits are drawn by the root of their share and this
+        by that of its own, apart: no less than what the average of both errs by, however alike (Jensen).
         """
         each = self.aligned.errors(requested[:, self.columns], first[:, self.columns])
         return torch.stack([self.share**0.5 * warp(draw, self.back) for draw in each], dim=1)

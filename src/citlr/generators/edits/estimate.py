@@ -135,7 +135,8 @@ class Learnt:
     - `kinds`: Kinds of change that were kept, the first one first.
     - `edit`, and its smooth part `shrunk` by contrast.
     - `p`: P value of "nothing is shown".
-    - `left`: Share of the difference that is left in images of left-out patients, after each kind.
+    - `left`: Share of the difference that is left in images of left-out patients, after each kind; of a blend, what is
+      expected of an estimate of all patients (`Judge.expect`).
     - `answers`: By contrast, what summaries answer to edits, in units of the error.
     - `aligned`: The alignment of what edits leave, where it was kept; with `blend`, averaged with them.
     """

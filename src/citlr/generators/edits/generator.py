@@ -169,9 +169,11 @@ class EditGenerator(Editing, LearntGenerator):
         self.edits.coefficients[rows] = torch.from_numpy(found.edit.coefficients).float()
         self.edits.in_atlas[rows], self.edits.on_film[rows] = found.edit.fine["atlas"], found.edit.fine["film"]
         if set(found.kinds) - {ALIGNMENT}:
-            drawn = found.draws(REPLICATES, random)
-            if found.blend is not None:
-                drawn *= np.sqrt(found.blend.weights(self.family))  # see `Middle.errors`
+            drawn, blend = found.draws(REPLICATES, random), found.blend
+            if blend is not None:
+                # With the alignment go the kinds that stay whole; both ends are drawn apart (see `Middle.errors`).
+                with_it = found.draws(REPLICATES, random) * self.family.columns(blend.whole).double().numpy()
+                drawn = (1 - blend.share) ** 0.5 * drawn + blend.share**0.5 * with_it
             self.edits.draws[:, rows] = torch.from_numpy(drawn).float()
         report = {"kinds": list(found.kinds), "p": found.p, "left": found.left}
         if found.aligned is not None:

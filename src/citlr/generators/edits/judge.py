@@ -65,7 +65,8 @@ class Judge:
         """Look at what a change would leave that all patients tell.
 
         `own` is the change as the judge's own patients tell it. The two differ by the errors of either half, and an
-        estimate of all patients has half of the error of one: a quarter of the squared difference is taken off.
+        estimate of both halves has half of the error of one: a quarter of the squared difference is taken off. Where
+        there are still more patients (`chosen_on` of them are halved), it would be more.
         """
         left, between = self.see(self.own + change), self.see(change - own)
         return Looked(*(one - other / 4 for one, other in zip(left.parts(), between.parts(), strict=True)))
