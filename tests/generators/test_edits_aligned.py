@@ -13,6 +13,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from citlr.audit.generation import generate
+from citlr.audit.measures.faithfulness import QualitySettings, assess_faithfulness
 from citlr.data.cohort import Cohort
 from citlr.generators.conditions import Conditions
 from citlr.generators.edits import choice
@@ -207,6 +208,29 @@ def test_kinds_that_stay_whole_are_drawn_whole_and_the_others_by_the_root_of_the
     spread = generator.edits.draws[:, rows].pow(2).mean(dim=(0, 1))
     for kind, expected in (("contrast", 1.0), ("shade", 0.25)):
         assert float(spread[generator.family.columns(kind)].mean()) == pytest.approx(expected, rel=0.15)
+
+
+def test_an_audit_tells_which_kinds_were_kept(
+    chests: tuple[PhantomSample, Cohort, EditGenerator], tmp_path: Path
+) -> None:
+    _, cohort, trained = chests
+    trained.save(tmp_path / "generator")
+    generator = load_generator(tmp_path / "generator")
+    few = cohort.part("test").take(np.arange(24))
+    drawn = generate(generator, few, attribute="sex", placebo_images=0, replicate_images=0, out=tmp_path / "drawn")
+    for found, said in (
+        ({"kinds": ["shade", "film"], "p": 0.001}, "shade and fine structure on the film (p = 0.001)."),
+        (
+            {"kinds": ["shade", ALIGNMENT], "p": 0.001, "blend": {"whole": [], "share": 0.25}},
+            "shade, averaged with the alignment (its share is 25%) (p = 0.001).",
+        ),
+        ({"kinds": [], "p": 0.53}, "nothing is shown (p = 0.530)."),
+    ):
+        generator.report["edits"]["sex"] = found
+        asked = QualitySettings((), probe_steps=2, cycles=1)
+        told = assess_faithfulness(drawn, cohort.part("train"), cohort.part("validation"), asked).quality.notes
+        beginning = "Edits of 'sex', of the kinds that brought left-out training patients closer: "
+        assert [note.removeprefix(beginning) for note in told if note.startswith(beginning)] == [said]
 
 
 def test_a_number_and_what_is_beside_it() -> None:

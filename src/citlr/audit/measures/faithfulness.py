@@ -22,6 +22,7 @@ from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
 from citlr.errors import StateError
 from citlr.generators.base import CounterfactualGenerator, Images
+from citlr.generators.edits.generator import EditGenerator
 from citlr.generators.on_disk import ImagesOnDisk
 from citlr.generators.probes.probe import Probes
 from citlr.generators.probes.training import ProbeSettings, fit_probes
@@ -199,7 +200,11 @@ def assess_faithfulness(
     strangers = find_strangers(counterfactuals, seed, narrator, engine)
     there, repeated = _redrawn_again(counterfactuals, settings.cycles, seed, narrator)
     report = _with_null(meter.report(reversibility=there, cycles=repeated), counterfactuals)
-    report = replace(report, notes=(*report.notes, *null_remarks(report.composition, counterfactuals.generator)))
+    remarks = (
+        *null_remarks(report.composition, counterfactuals.generator),
+        *_kept_remarks(counterfactuals.generator, attribute),
+    )
+    report = replace(report, notes=(*report.notes, *remarks))
     report = replace(report, drift=drifts(report.drift, report.readings, counterfactuals.cohort.frame, attribute))
     real, redrawn = report.real_readings, report.attribute_readings
     assert real is not None
@@ -237,6 +242,14 @@ def null_remarks(composition: float | None, generator: CounterfactualGenerator) 
     if composition is None or composition > ROUNDED or not isinstance(generator, ImagesOnDisk):
         return ()
     return (AS_THEY_CAME,)
+
+
+def _kept_remarks(generator: CounterfactualGenerator, attribute: str) -> tuple[str, ...]:
+    """Name the parts of an edit that training kept: what they are tells where it may be wrong."""
+    if not isinstance(generator, EditGenerator):
+        return ()
+    kept = generator.kept(attribute)
+    return (f"Edits of '{attribute}', of the kinds that brought left-out training patients closer: {kept}.",)
 
 
 def _with_null(report: QualityReport, counterfactuals: Counterfactuals) -> QualityReport:

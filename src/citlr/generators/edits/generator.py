@@ -150,11 +150,16 @@ class EditGenerator(Editing, LearntGenerator):
 
             found = find(halves, cases(slice(None)), table.double().numpy(), random, seed)
             self._keep(variable, found, random)
-            named = [WORDS.get(kind, kind) for kind in found.kinds if found.blend is None or kind != ALIGNMENT]
-            said = " and ".join(named) or (NOTHING if found.p > ALPHA else UNSURE)
-            if found.blend is not None:
-                said += f", averaged with the alignment (its share is {found.blend.share:.0%})"
-            narrator.say(f"edits: {variable.name}: {said} (p = {found.p:.3f})")
+            narrator.say(f"edits: {variable.name}: {self.kept(variable.name)}")
+
+    def kept(self, attribute: str) -> str:
+        """Name the kinds of change that an attribute's edits are made of, as training chose them."""
+        found = self.report["edits"][attribute]
+        blend, kinds = found.get("blend"), found["kinds"]
+        named = [WORDS.get(kind, kind) for kind in kinds if blend is None or kind != ALIGNMENT]
+        said = " and ".join(named) or (NOTHING if found["p"] > ALPHA else UNSURE)
+        averaged = "" if blend is None else f", averaged with the alignment (its share is {blend['share']:.0%})"
+        return f"{said}{averaged} (p = {found['p']:.3f})"
 
     def _placed(self, images: Tensor, atlas: Tensor) -> Tensor:
         """Mark the images (n,) that can be brought to the atlas, and remember what is too unlike."""
