@@ -257,6 +257,15 @@ def test_commands_and_options_in_a_sentence_are_shown_as_code():
     assert Page(html).unbalanced == []
 
 
+def test_beside_a_measure_that_is_missing_stands_what_is_unknown_and_no_other_note():
+    result = make_result()
+    few, other = "50 images are too few: the Frechet distance is unknown.", "The view is read by a regression."
+    for notes, reason in (((other, few), few), ((other,), "not measured in this audit.")):
+        html = render(replace(result, quality=replace(result.quality, fid=None, notes=notes)))
+        assert f"n/a: {reason}</li>" in html
+        assert html.count(other) == 1
+
+
 def test_html_in_names_is_escaped_everywhere():
     evil = '<img src=x onerror="alert(1)">'
     labels, levels = (evil, "b&b"), ("<i>f</i>", "m'\"")

@@ -49,7 +49,9 @@ def quality_table(result: AuditResult) -> Table:
         ("FID", quality.fid, partial(decimal, digits=2), f"distance to real images ({features})"),
         ("KID", quality.kid, fine, f"the same without bias in small samples ({features})"),
     ]
-    why = "; ".join(quality.notes) or "not measured in this audit"
+    # Other notes tell how something was measured; they stand below the table.
+    reasons = [note for note in quality.notes if any(word in note for word in ("unknown", "too few"))]
+    why = " ".join(reasons) or "not measured in this audit"
     rows = [
         [tables.text(name), tables.number(value, show, why), tables.text(meaning)]
         for name, value, show, meaning in measures
