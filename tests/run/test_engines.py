@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import BrokenExecutor, Future
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +26,7 @@ from citlr.data.counterfactuals import Plan, write_counterfactuals
 from citlr.errors import InputError, StateError
 from citlr.predictors.adapters.callable import import_object
 from citlr.predictors.loading import load_predictor
+from citlr.run import engines
 from citlr.run.engines import Engine
 from citlr.run.parcel import Missing, Parcel, forget, work_on
 
@@ -63,6 +65,30 @@ def test_a_killed_process_is_replaced_and_the_rest_goes_on(tmp_path: Path, capsy
     found = dict(TWO.each(die_once, tmp_path / "log", range(8), narrator=Narrator(quiet=False)))
     assert found == {number: 2 * number for number in range(8)}
     assert "A worker died" in capsys.readouterr().err
+
+
+def test_a_part_that_dying_processes_refuse_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It came back, as its parcel had not arrived yet, and they died before it could be sent again."""
+    started = []
+
+    class Processes:
+        def __init__(self) -> None:
+            self.dying = not started
+            started.append(self)
+
+        def submit(self, function: Any, *given: Any) -> Future[Any]:
+            if function is engines.deliver and self.dying:
+                raise BrokenExecutor
+            future: Future[Any] = Future()
+            future.set_result(Missing if function is engines.work_on else square(3, given[-1]))
+            return future
+
+        def shutdown(self, **_: Any) -> None:
+            pass
+
+    monkeypatch.setattr(engines, "_processes", lambda parcel, workers: Processes())
+    assert dict(TWO.each(square, 3, [5, 1, 2], narrator=Narrator(quiet=True))) == {0: 28, 1: 4, 2: 7}
+    assert len(started) == 2
 
 
 def test_a_part_that_kills_every_process_is_said() -> None:

@@ -96,11 +96,12 @@ def _on_loky(parcel: Parcel, items: Sequence[Any], workers: int, narrator: Narra
                     waiting.popleft()
                 for future in wait(under_way, return_when=FIRST_COMPLETED).done:
                     result = future.result()
-                    part = under_way.pop(future)
                     if result is Missing:
-                        under_way[pool.submit(deliver, parcel, part[1])] = part
+                        # Asked for again before it is taken out: processes that have died meanwhile refuse it.
+                        again = pool.submit(deliver, parcel, under_way[future][1])
+                        under_way[again] = under_way.pop(future)
                     else:
-                        yield part[0], open_parcel(result)
+                        yield under_way.pop(future)[0], open_parcel(result)
             whole = True
         except BrokenExecutor as error:
             waiting.extendleft(reversed(under_way.values()))
