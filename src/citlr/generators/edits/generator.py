@@ -30,7 +30,7 @@ from citlr.generators.redrawing import Editing
 from citlr.generators.request import Request
 from citlr.generators.variables import Variable
 from citlr.randomness import hashed_seed
-from citlr.text import listed_few
+from citlr.text import joined, listed_few
 
 # Images on which the answers to edits are measured, at most.
 MEASURED_ON = 768
@@ -157,7 +157,7 @@ class EditGenerator(Editing, LearntGenerator):
         found = self.report["edits"][attribute]
         blend, kinds = found.get("blend"), found["kinds"]
         named = [WORDS.get(kind, kind) for kind in kinds if blend is None or kind != ALIGNMENT]
-        said = " and ".join(named) or (NOTHING if found["p"] > ALPHA else UNSURE)
+        said = joined(named, "and") if named else NOTHING if found["p"] > ALPHA else UNSURE
         averaged = "" if blend is None else f", averaged with the alignment (its share is {blend['share']:.0%})"
         return f"{said}{averaged} (p = {found['p']:.3f})"
 
