@@ -242,3 +242,28 @@ def test_psi_of_parts_averages_to_that_of_the_whole() -> None:
     rows = subgroup_effects(whole, {"scanner": np.where(noisy, "old", "new")}, depth=1)
     parts = [row for row in rows if row.subgroup[0][0] == "scanner"]
     assert sum(row.psi.estimate * row.n_images for row in parts) / N == pytest.approx(psi)
+
+
+@pytest.mark.parametrize(("share", "draws"), [(0.1, 4), (0.4, 4), (0.4, 2)])
+def test_noise_wider_than_the_scores_is_not_shown_to_be_an_effect(share: float, draws: int) -> None:
+    # A blind model: a third of the scores lie within .2 of the threshold, and the noise of the draws is five times it.
+    rng = np.random.default_rng(31)
+    near = rng.random(N) < 1 / 3
+    score = np.where(near, rng.normal(0, 0.2, N), rng.choice([-12.0, 12.0], N))
+    off = np.sqrt(1 - share) * rng.normal(size=(N, 1, draws)) + np.sqrt(share) * rng.normal(size=(N, 2, draws))
+    factual = rng.integers(2, size=N)
+    blind = Responses.from_arrays(expit(score[:, None, None] + off), factual=factual, original=expit(score)[:, None])
+    (row,) = assess(blind, margin=0.05).tests
+    assert row.psi.estimate > 0.03
+    assert row.psi.low == row.drawn_psi.low < 0.005
+    assert row.psi.high > row.psi.estimate
+    parts = subgroup_effects(blind, {"half": np.arange(N) % 2}, depth=1)
+    assert max(part.psi.low for part in parts) < 0.01
+
+
+def test_an_effect_beside_little_noise_keeps_its_lower_limit() -> None:
+    r, truth = drawn(1.0, 1.0, seed=32), flips(1.0, 32)
+    logits = np.log(r.values / (1 - r.values)) + np.random.default_rng(33).normal(0, 0.02, r.values.shape)
+    found = contrast_effects(Responses.from_arrays(expit(logits), factual=r.factual, original=r.original))
+    assert 0.8 * truth < found.psi.low[0] < truth
+    assert found.drawn_psi.low[0] < 0.75 * truth

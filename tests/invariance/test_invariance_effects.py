@@ -132,6 +132,17 @@ def test_many_images_of_few_patients_are_few() -> None:
     assert assess(many, margin=0.02).verdict == "inconclusive"
 
 
+def test_many_patients_of_one_image_say_nothing_of_one_who_has_a_third() -> None:
+    # Patient 0 has 60 of 180 images, and answers like most; 9 of the 120 others change.
+    patients, values = np.r_[np.zeros(60, int), np.arange(1, 121)], np.zeros((180, 2, 4, 1))
+    values[60:69, 1] = 1.0
+    one = contrast_effects(Responses.from_arrays(values, patients=patients))
+    apart = contrast_effects(Responses.from_arrays(values))
+    assert one.mean_effect.high[0] > 0.25  # he may be one who changes
+    assert one.mean_effect.low[0] < 0 < apart.mean_effect.low[0]
+    assert one.psi.high[0] > 0.25 > apart.psi.high[0]
+
+
 def test_noise_alone_cannot_show_that_psi_is_below_three_in_n() -> None:
     """Generator noise makes U small and varying; a patient who flips outright may still have been missed."""
     values = np.zeros((200, 2, 4, 1))

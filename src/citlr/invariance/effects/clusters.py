@@ -61,7 +61,8 @@ class ClusteredMean:
     - `third`: Third cumulant of the estimate.
     - `largest`: Largest contribution of one patient to the estimate, upwards, at least 0.
     - `df`: Bell-McCaffrey degrees of freedom.
-    - `deviating`: Patients with an image whose value is not the median.
+    - `deviating`: Patients with an image whose value is not the median, or as many patients of the effective size as
+      have so many images: ten patients with one image each say nothing of a patient who has 40 % of all.
     - `patients`: Effective number of patients.
     """
 
@@ -70,7 +71,7 @@ class ClusteredMean:
     third: Floats
     largest: Floats
     df: float
-    deviating: NDArray[np.intp]
+    deviating: NDArray[np.intp] | Floats
     patients: float
 
     @property
@@ -126,14 +127,15 @@ def summarise(values: Floats, clusters: Clusters) -> tuple[ClusteredMean, Floats
     variance = np.square(parts).sum(axis=0)
     real = variance > np.square(_ROUNDING)  # else: the rounding of a constant column
     parts = parts * real
-    off = clusters.sums((np.abs(values - np.median(values, axis=0)) > _ROUNDING).astype(np.float64))
+    off = clusters.sums((np.abs(values - np.median(values, axis=0)) > _ROUNDING).astype(np.float64)) > 0
+    weights = (off * sizes).sum(axis=0) * clusters.effective / n
     mean = ClusteredMean(
         estimate=np.asarray(estimate),
         variance=np.asarray(variance * real),
         third=np.asarray((parts**3).sum(axis=0)),
         largest=np.asarray(np.maximum(parts.max(axis=0), 0.0)),
         df=_degrees_of_freedom(clusters.sizes),
-        deviating=np.asarray(np.count_nonzero(off, axis=0)),
+        deviating=np.asarray(np.minimum(off.sum(axis=0), weights + _ROUNDING)),
         patients=clusters.effective,
     )
     return mean, parts

@@ -22,11 +22,12 @@ positive and its negative part, each with the limits above, put together again b
 and Donner 2008).
 
 *What was not seen.* An unseen kind of patient makes up at most :math:`\beta = 1 - \alpha^{1/n}` of the population
-(3/n: the rule of three). Where fewer than five patients deviate from the median, a limit is therefore no nearer to the
-estimate than :math:`\beta` times the distance to the end of the range: an interval never has width zero. And for psi of
-decisions, where an image may flip outright, the upper limit is never below :math:`\beta`: n patients do not show that
-psi is below 3/n, however steady their outputs (such a psi is covered more often than promised). The upper limit of psi
-of probabilities says nothing of kinds of patients of whom none was met; the test of equivalence allows for them.
+(3/n: the rule of three), n being the effective number. Where fewer than five patients deviate from the median, or those
+who do have fewer images than five of the effective size, a limit is therefore no nearer to the estimate than
+:math:`\beta` times the distance to the end of the range: an interval never has width zero. And for psi of decisions,
+where an image may flip outright, the upper limit is never below :math:`\beta`: n patients do not show that psi is below
+3/n, however steady their outputs (such a psi is covered more often than promised). The upper limit of psi of
+probabilities says nothing of kinds of patients of whom none was met; the test of equivalence allows for them.
 """
 
 from collections.abc import Callable
