@@ -267,3 +267,20 @@ def test_an_effect_beside_little_noise_keeps_its_lower_limit() -> None:
     found = contrast_effects(Responses.from_arrays(expit(logits), factual=r.factual, original=r.original))
     assert 0.8 * truth < found.psi.low[0] < truth
     assert found.drawn_psi.low[0] < 0.75 * truth
+
+
+def test_noise_that_takes_from_an_effect_shows_no_equivalence() -> None:
+    # A fifth of the scores lie just below the threshold, and the level lifts them over it: most of them in any draw.
+    rng = np.random.default_rng(34)
+    near, factual = rng.random(N) < 0.2, rng.integers(2, size=N)
+    score = np.where(near, rng.normal(-0.6, 0.3, N), rng.choice([-15.0, 15.0], N))
+    lift = np.outer(near, [0.0, 1.2])
+    off = np.sqrt(0.55) * rng.normal(size=(N, 1, DRAWS)) + np.sqrt(0.45) * rng.normal(size=(N, 2, DRAWS))
+    original = expit(score + lift[np.arange(N), factual])
+    values = expit((score[:, None] + lift)[:, :, None] + off)
+    r = Responses.from_arrays(values, factual=factual, original=original)
+    truth = float(np.mean((score >= 0) != (score + lift[:, 1] >= 0)))
+    assert psi_parts(r, contrast=(0, 1))[1].mean() < 0.92 * truth
+    assert contrast_effects(r).most.estimate[0] > 0.97 * truth
+    assert assess(r, margin=truth).tests[0].verdict != "equivalent"
+    assert assess(r, margin=round(truth, 2) + 0.06).tests[0].verdict == "equivalent"

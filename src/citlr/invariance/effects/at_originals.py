@@ -19,8 +19,11 @@ nothing: a share in proportion to the noise. A change of one draw has all of it,
 .. math:: \psi = (\sqrt R f_R - f_1) / (\sqrt R - 1).
 
 It is exact where the level does nothing, and where it moves scores by more than that noise does; in between it is too
-small. :math:`f_R` is not: the share of scores that a change carries over the threshold is convex in the change, so that
-noise adds to it (Jensen). That is what upper limits, and with them "equivalent", rest on.
+small. :math:`f_R` is not, where scores are fewer the nearer they are to the threshold: the share of them that a change
+carries over it is then convex in the change, so that noise adds to it (Jensen). Where most lie just beyond it, noise
+takes from it, from :math:`f_1` more than from :math:`f_R`, and psi is the larger one. Upper limits, and with them
+"equivalent", rest on the larger of :math:`f_R` and psi. Both are too small where noise is wider than such scores lie
+apart (`benchmarks/edges.py`).
 
 The p-value is not touched: it is that of the decisions on the draws.
 """

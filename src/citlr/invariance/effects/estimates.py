@@ -118,11 +118,16 @@ def contrast_effects(
     drawn = clustered_mean(product_statistic(pair, shared_seeds=shared_seeds), clusters)
     if parts is None:
         parts = psi_parts(responses, contrast=contrast, **options)
-    product, most = (clustered_mean(part, clusters) for part in parts)
+    found, upmost = parts
+    # Noise takes from an effect where scores lie just beyond the threshold: the mean change then turns fewer as well.
+    upmost = np.where(found.mean(axis=0) > upmost.mean(axis=0), found, upmost)
+    product, most = (clustered_mean(part, clusters) for part in (found, upmost))
     flips = clustered_mean(flip_shares(pair_decisions, shared_seeds=shared_seeds), clusters)
     psi, above = (skew_interval(part, alpha=alpha, decisions=discrete) for part in (product, most))
     drawn_psi = skew_interval(drawn, alpha=alpha, decisions=discrete)
-    psi = replace(psi, low=_low_with_noise(psi.low, drawn_psi.low, parts), high=np.maximum(psi.high, above.high))
+    psi = replace(
+        psi, low=_low_with_noise(psi.low, drawn_psi.low, parts, pair.shape[2]), high=np.maximum(psi.high, above.high)
+    )
     eca, corrected = counterfactual_accuracy(decisions, responses.factual, shared_seeds=shared_seeds)
     return Effects(
         contrast=(responses.levels[contrast[0]], responses.levels[contrast[1]]),
@@ -142,17 +147,17 @@ def contrast_effects(
     )
 
 
-def _low_with_noise(low: Floats, drawn: Floats, parts: Parts) -> Floats:
-    """Lower psi's limit at the originals to that of the draws, where noise that draws do not share turns the decisions.
+def _low_with_noise(low: Floats, drawn: Floats, parts: Parts, draws: int) -> Floats:
+    """Lower psi's limit at the originals towards that of the draws, by as much as noise that they do not share decides.
 
     What is extrapolated from such noise is no more than a guess where scores lie closer together than it is wide: it
-    gave models that depend on nothing a psi of 5 to 9 %. How much of it there is, is told by the images that turn, and
-    of which single draws say otherwise than their mean. Of a model that depends on nothing most do.
+    gave models that depend on nothing a psi of 5 to 9 %. The images tell, of which single draws say otherwise than
+    their mean. Of a model that depends on nothing these are all that turn but those whose draws agree by chance.
     """
     found, most = parts
     apart = np.abs(found - most) > ROUNDING
     turning = (np.abs(found) > ROUNDING) | (most > ROUNDING)
-    noisy = np.minimum(1.0, 2 * apart.sum(axis=0) / np.maximum(turning.sum(axis=0), 1))
+    noisy = np.minimum(1.0, apart.sum(axis=0) / np.maximum(turning.sum(axis=0), 1) / (1 - 2.0 ** (1 - draws)))
     return np.asarray(np.where(noisy < 1, low - noisy * np.maximum(low - drawn, 0.0), np.minimum(low, drawn)))
 
 
