@@ -16,6 +16,7 @@ import numpy as np
 from scipy import stats
 from scipy.special import expit
 
+from citlr.invariance.effects.estimates import Outcome
 from citlr.invariance.responses import Responses
 from citlr.invariance.verdict import assess
 
@@ -82,7 +83,7 @@ def of_narrow_scores(images: int, noise: float, apart: float) -> Callable[[Rando
     return world
 
 
-WORLDS: tuple[tuple[str, Callable[[Random], Responses], str, float, str], ...] = (
+WORLDS: tuple[tuple[str, Callable[[Random], Responses], Outcome, float, str], ...] = (
     ("0.5 % of 100 patients change", of_few(0.005, 100), "probability", 0.05, "equivalent"),
     ("0.5 % of 400 patients change", of_few(0.005, 400), "probability", 0.05, "equivalent"),
     ("1 % of 100 patients change", of_few(0.01, 100), "probability", 0.05, "equivalent"),
