@@ -6,9 +6,8 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from citlr.audit.measures.unexplained import Assigned
 from citlr.audit.redrawing.coin import PLACEBO_MARGIN, coin_sample
 from citlr.audit.redrawing.drawing import CohortRequest, draw_sets, require_request, require_shown
 from citlr.audit.redrawing.pictures import Pictures
@@ -24,6 +23,10 @@ from citlr.run.files import fingerprint
 from citlr.run.stage import Stage, code_version
 from citlr.run.stages import Stages
 from citlr.text import listed_few, visible
+
+if TYPE_CHECKING:
+    # A second of statistics, which redrawing has no need of.
+    from citlr.audit.measures.unexplained import Assigned
 
 # The folders of an audit's pictures.
 SETS = ("levels", "null", "placebo", "replicates")
@@ -62,7 +65,7 @@ class Counterfactuals:
     replicates: CounterfactualSet | None = None
     key: str = ""
     null: CounterfactualSet | None = None
-    assigned: Assigned = field(default_factory=dict, compare=False)
+    assigned: "Assigned" = field(default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
         """Say what was redrawn, in a few lines."""

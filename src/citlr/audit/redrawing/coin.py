@@ -6,7 +6,6 @@ from typing import Annotated
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
-from scipy import stats
 
 from citlr.config import TestConfig
 from citlr.data.cohort import Cohort
@@ -24,6 +23,9 @@ def placebo_size(margin: float, *, power: float = 0.80) -> int:
     that agree are the fewest that random signs produce in less than 5 % of cases (2 / 2^6), so n is the smallest number
     at which six or more are drawn with probability `power`.
     """
+    # Here, for it takes .6 s, and processes that draw come by this file without asking.
+    from scipy import stats
+
     margin = check_value("margin", margin, Margin)
     power = check_value("power", power, Annotated[Number, Field(gt=0, lt=1)])
     fewest = 6

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,10 +15,12 @@ from citlr.data.cohort import Cohort
 from citlr.data.counterfactuals import CounterfactualSet, Images, write_counterfactuals
 from citlr.data.edits import Edit
 from citlr.generators.base import REPLICATES, CounterfactualGenerator
-from citlr.invariance.generator_error import Replicates
 from citlr.invariance.responses import Responses
 from citlr.invariance.tables import read_long
 from citlr.run.engines import Engine
+
+if TYPE_CHECKING:
+    from citlr.invariance.generator_error import Replicates
 
 # What the responses to these images are filed under, where others have the attribute's name; draws count replicates.
 REPLICATE = "training replicate"
@@ -86,11 +89,14 @@ def _mover(generator: CounterfactualGenerator, main: CounterfactualSet) -> Calla
     return move
 
 
-def replicates_of(frame: pd.DataFrame, responses: Responses) -> Replicates | None:
+def replicates_of(frame: pd.DataFrame, responses: Responses) -> "Replicates | None":
     """Take the responses to moved images out of the long table."""
     own = frame[frame["attribute"] == REPLICATE]
     if not len(own):
         return None
+    # Here, for it brings statistics of .6 s, and processes that draw have no answers yet.
+    from citlr.invariance.generator_error import Replicates
+
     moved = read_long(own, attribute=REPLICATE, levels=responses.levels[1:], labels=responses.labels)
     place = {str(unit): row for row, unit in enumerate(responses.units)}
     rows = np.array([place[str(unit)] for unit in moved["units"]], dtype=np.int64)

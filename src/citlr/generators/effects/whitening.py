@@ -11,7 +11,6 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg
-from sklearn.isotonic import IsotonicRegression
 
 Floats = npt.NDArray[np.float64]
 TINY = 1e-9
@@ -49,6 +48,9 @@ class Whitening:
     @classmethod
     def of(cls, influences: Floats) -> Self:
         """Estimate it from influences (patients, width): the error of a difference is that of their sum."""
+        # Here, for whoever draws what was learnt comes by this file and needs nothing of scikit-learn.
+        from sklearn.isotonic import IsotonicRegression
+
         deviation = np.sqrt((influences**2).sum(axis=0)) + TINY
         deviation[deviation <= LEAST] = np.inf
         varied = int(np.isfinite(deviation).sum())

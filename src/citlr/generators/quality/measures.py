@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from citlr.errors import InputError
@@ -127,6 +126,9 @@ def level_auroc(readings: Array) -> npt.NDArray[np.float64]:
 
     Shapes: `readings` (n, levels, draws, levels); gives (levels,).
     """
+    # Here, for networks take `ssim` from this file, and drawing by them needs nothing of scikit-learn.
+    from sklearn.metrics import roc_auc_score
+
     count = readings.shape[1]
     wanted = np.broadcast_to(np.arange(count)[None, :, None], readings.shape[:3]).ravel()
     return np.asarray([roc_auc_score(wanted == k, readings[..., k].ravel()) for k in range(count)])

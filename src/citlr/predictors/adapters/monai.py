@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.bundle.config_parser import ConfigParser
-from monai.transforms.transform import MapTransform
 
 from citlr.errors import InputError
 from citlr.predictors.adapters.huggingface import read_part
@@ -48,6 +46,9 @@ def read(folder: Path, declared: Declared) -> TorchPredictor:
             "--trust) if you know where it comes from."
         )
     warn_trusted(config, "the configuration of a MONAI bundle")
+    # Here, for it takes 2 s, and whoever gives an object asks all kinds whether it is theirs.
+    from monai.bundle.config_parser import ConfigParser
+
     with _importable(folder):
         parser = ConfigParser()
         parser.read_config(str(config))
@@ -89,6 +90,8 @@ class Prepared(torch.nn.Module):
         return self.network(torch.stack([self._one(image) for image in images]) if self.steps else images)
 
     def _one(self, image: torch.Tensor) -> torch.Tensor:
+        from monai.transforms.transform import MapTransform
+
         device, kind = image.device, image.dtype
         for step in self.steps:
             if isinstance(step, MapTransform):

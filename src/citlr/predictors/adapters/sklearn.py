@@ -8,8 +8,6 @@ import joblib
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.exceptions import NotFittedError
-from sklearn.utils.validation import check_is_fitted
 
 from citlr.errors import InputError
 from citlr.predictors.base import BatchedPredictor
@@ -39,6 +37,10 @@ class SklearnPredictor(BatchedPredictor):
                 f"Model '{self.name}' ({type(estimator).__name__}) has no {method}, which output: {self.output.kind} "
                 f"needs: declare output: {other} if it has the other one, or wrap it in CalibratedClassifierCV."
             )
+        # Here, for it takes .7 s, and all kinds of models are asked whether an object is theirs.
+        from sklearn.exceptions import NotFittedError
+        from sklearn.utils.validation import check_is_fitted
+
         try:
             check_is_fitted(estimator)
         except NotFittedError as error:
