@@ -44,6 +44,8 @@ from citlr.invariance.records import Estimate
 RARE = 5  # with fewer deviating patients, their spread says little about what was not seen
 _ROUNDING = 1e-18
 _TURN = 2.6  # z sqrt(k^2/s^2) beyond which the closed lower limit turns back up
+# A limit of a mean as a function of the quantile z.
+Limits = Callable[[float | Floats], Floats]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +76,8 @@ def skew_interval(
     unseen = 1 - (alpha / 2) ** (1 / mean.patients)
     beta = np.where(mean.deviating < RARE, unseen, 0.0)
     inside = np.clip(mean.estimate, *span)
-    low = np.minimum(_lower(mean, z, span[0]), inside - beta * (inside - span[0]))
-    reach = np.maximum(_upper(mean, z, mean.largest) - mean.estimate, beta * (span[1] - inside))
+    low = np.minimum(_lowers(mean, span[0])(z), inside - beta * (inside - span[0]))
+    reach = np.maximum(_uppers(mean, mean.largest)(z) - mean.estimate, beta * (span[1] - inside))
     high = inside + reach  # an estimate below the range does not make its limit any more certain
     if decisions:
         high = np.maximum(high, span[0] + unseen * (span[1] - span[0]))
@@ -88,8 +90,8 @@ def signed_interval(mean: SignedMean, *, alpha: float = 0.05) -> Interval:
     z = np.full(mean.whole.estimate.shape, t_quantile(alpha / 2, mean.whole.df))
     beta = np.where(mean.whole.deviating < RARE, 1 - (alpha / 2) ** (1 / mean.whole.patients), 0.0)
     estimate = mean.whole.estimate
-    low = np.minimum(_signed_limit(negate(mean), z, -1), estimate - beta * (1 + estimate))
-    high = np.maximum(_signed_limit(mean, z, 1), estimate + beta * (1 - estimate))
+    low = np.minimum(_signed_limits(negate(mean), -1)(z), estimate - beta * (1 + estimate))
+    high = np.maximum(_signed_limits(mean, 1)(z), estimate + beta * (1 - estimate))
     return Interval(estimate=estimate, low=np.clip(low, -1.0, 1.0), high=np.clip(high, -1.0, 1.0))
 
 
@@ -123,11 +125,13 @@ def beyond_pvalue(mean: SignedMean, bound: float) -> Floats:
     """P-value of "the population mean is `bound` or more", for values in [-1, 1]; inverts `signed_interval`'s high."""
     estimate = mean.whole.estimate
     above = bound > estimate
-    mirrored = negate(mean)
+    # What no z changes is computed once, and a side that none is on not at all: halving took a third of an assessment.
+    upper = _signed_limits(mean, 1) if above.any() else None
+    lower = None if above.all() else _signed_limits(negate(mean), -1)
     low, high = np.zeros(estimate.shape), np.full(estimate.shape, 50.0)
     for _ in range(60):  # the limits move away from the estimate as z grows
         z = (low + high) / 2
-        passed = np.where(above, _signed_limit(mean, z, 1) > bound, _signed_limit(mirrored, z, -1) < bound)
+        passed = np.where(above, upper is not None and upper(z) > bound, lower is not None and lower(z) < bound)
         low, high = np.where(passed, low, z), np.where(passed, z, high)
     tail = stats.t.sf((low + high) / 2, mean.whole.df)
     p = np.where(above, tail, 1 - tail)
@@ -188,25 +192,42 @@ def _widened(mean: ClusteredMean, pseudo: Floats) -> tuple[Floats, Floats]:
     return mean.variance + np.square(mean.largest), k
 
 
-def _upper(mean: ClusteredMean, z: float | Floats, pseudo: Floats) -> Floats:
+def _uppers(mean: ClusteredMean, pseudo: Floats) -> Limits:
+    """Give the upper limit by the quantile z."""
     s2, k = _widened(mean, pseudo)
-    z2 = np.square(z)
-    return np.asarray(mean.estimate + k * (2 * z2 + 1) / 6 + z * np.sqrt(s2 + np.square(k) * (z2 + 2) / 12))
+    k2 = np.square(k)
+
+    def at(z: float | Floats) -> Floats:
+        z2 = np.square(z)
+        return np.asarray(mean.estimate + k * (2 * z2 + 1) / 6 + z * np.sqrt(s2 + k2 * (z2 + 2) / 12))
+
+    return at
 
 
-def _lower(mean: ClusteredMean, z: float | Floats, least: float) -> Floats:
+def _lowers(mean: ClusteredMean, least: float) -> Limits:
+    """Give the lower limit by the quantile z."""
     s2 = mean.variance
     k = np.where(s2 > 0, mean.third / np.where(s2 > 0, s2, 1.0), 0.0)
-    z2 = np.square(z)
-    limit = mean.estimate + k * (2 * z2 + 1) / 6 - z * np.sqrt(s2 + np.square(k) * (z2 + 2) / 12)
-    return np.asarray(np.where(z * np.maximum(k, 0) > _TURN * np.sqrt(s2), least, np.maximum(limit, least)))
+    k2, skew, turn = np.square(k), np.maximum(k, 0), _TURN * np.sqrt(s2)
+
+    def at(z: float | Floats) -> Floats:
+        z2 = np.square(z)
+        limit = mean.estimate + k * (2 * z2 + 1) / 6 - z * np.sqrt(s2 + k2 * (z2 + 2) / 12)
+        return np.asarray(np.where(z * skew > turn, least, np.maximum(limit, least)))
+
+    return at
 
 
-def _signed_limit(mean: SignedMean, z: Floats, sign: int) -> Floats:
-    """Upper limit of the mean (sign 1); of its mirror image, the lower limit of what was mirrored (sign -1)."""
+def _signed_limits(mean: SignedMean, sign: int) -> Limits:
+    """Upper limit of the mean (sign 1) by z; of its mirror image, the lower limit of what was mirrored (sign -1)."""
     up, down = mean.positive, mean.negative
-    extreme = np.maximum(up.largest, down.largest)
-    a = _upper(up, z, extreme) - up.estimate
-    b = down.estimate - np.minimum(_lower(down, z, 0.0), down.estimate)
-    reach = np.sqrt(np.maximum(np.square(a) + np.square(b) - 2 * mean.correlation * a * b, 0.0))
-    return np.asarray(sign * (mean.whole.estimate + reach))
+    uppers, lowers = _uppers(up, np.maximum(up.largest, down.largest)), _lowers(down, 0.0)
+    twice = 2 * mean.correlation
+
+    def at(z: float | Floats) -> Floats:
+        a = uppers(z) - up.estimate
+        b = down.estimate - np.minimum(lowers(z), down.estimate)
+        reach = np.sqrt(np.maximum(np.square(a) + np.square(b) - twice * a * b, 0.0))
+        return np.asarray(sign * (mean.whole.estimate + reach))
+
+    return at
