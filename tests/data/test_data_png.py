@@ -17,6 +17,7 @@ from PIL import Image
 from citlr.data.images import decode_png, read_image
 from citlr.data.pixels import png
 from citlr.data.pixels.png import decode_plain_gray, is_plain_gray
+from citlr.data.pixels.shown import contrast
 from citlr.errors import InputError
 
 MANY = 10_000_000
@@ -121,3 +122,11 @@ def test_without_the_quick_decoder_the_pixels_are_the_same(tmp_path: Path, monke
     monkeypatch.setattr(png, "_decoder", lambda: None)
     assert decode_plain_gray((tmp_path / "a.png").read_bytes(), max_pixels=MANY) is None
     np.testing.assert_array_equal(read_image(tmp_path / "a.png", size=32), quick)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 200, 201, 4096, 70_001])
+def test_the_contrast_of_bytes_is_that_of_the_same_numbers(size: int) -> None:
+    random = np.random.default_rng(size)
+    for low, high in ((0, 256), (17, 21), (255, 256), (0, 2)):
+        image = random.integers(low, high, size).astype(np.uint8)
+        assert contrast(image) == contrast(image.astype(np.float64))

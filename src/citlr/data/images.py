@@ -63,17 +63,19 @@ def see_image(
     _check_request(size, fit)
     require_channels(channels)
     source = require_regular(path)
-    if is_dicom(source) or source.suffix.lower() in DICOM_SUFFIXES:
+    named = source.suffix.lower() in DICOM_SUFFIXES
+    # The quick kind first, which no DICOM file is: it is opened once.
+    plain = _read_plain(source) if channels == 1 and not named else None
+    if plain is not None:
+        kind = f"PNG, {MODES['L']}"
+        return Seen(_to_array(Image.fromarray(plain), size, fit), contrast(plain) / 255.0, kind=kind)
+    if named or is_dicom(source):
         if channels > 1:
             raise InputError(f"{source} is DICOM, which is read as grey: write it as an RGB PNG, or say channels: 1.")
         from citlr.data.pixels.dicom import see_dicom
 
         film, remarks = see_dicom(source)
         return Seen(fit_square(film, size=size, fit=fit), contrast(film), remarks, kind="DICOM")
-    plain = _read_plain(source) if channels == 1 else None
-    if plain is not None:
-        kind = f"PNG, {MODES['L']}"
-        return Seen(_to_array(Image.fromarray(plain), size, fit), contrast(plain) / 255.0, kind=kind)
     with _opened(source) as image:
         kind = f"{image.format}, {MODES.get(image.mode, image.mode)}"
         return replace(_seen(image, size, fit, white=white, channels=channels), kind=kind)
