@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from citlr.generators.edits.choice import TOGETHER, Choice, choose, foretelling_best
+from citlr.generators.edits.estimate import Search, State
 from citlr.generators.edits.judge import Looked
 from citlr.generators.edits.shrinkage import DIRECTIONS, Modes, nothing, shrink
 from citlr.generators.edits.significance import shown_along
@@ -247,6 +248,63 @@ def test_an_allowance_adds_to_the_error_of_every_number_and_direction() -> None:
             float((whiten(exact.deviation * direction) ** 2).sum()) for whiten in (exact, exact.softened(2.0))
         )
         assert 1 / after == pytest.approx(1 / before + 2.0)
+
+
+def test_an_error_of_ones_own_for_every_number_is_added_and_no_other() -> None:
+    _, values = people(np.random.default_rng(5))
+    exact = Whitening.of((values - values.mean(axis=0)) * 2 / PATIENTS)
+    misfits = np.random.default_rng(8).uniform(0, 3, WIDTH)
+
+    def covariance(whiten: Whitening) -> np.ndarray:
+        each = whiten(np.diag(whiten.deviation))
+        return np.asarray(np.linalg.inv(each.T @ each))
+
+    wider = exact.widened(misfits)
+    assert np.allclose(covariance(wider), covariance(exact) + np.diag(misfits))
+    for whiten in (exact, wider, wider.softened(1.0)):
+        assert whiten.log_size == pytest.approx(np.linalg.slogdet(covariance(whiten))[1])
+    assert exact.widened(0 * misfits) is exact
+
+
+class Linear(Search):
+    """A search whose summaries answer exactly as the table says, and whose patients differ by what is given."""
+
+    def __init__(self, table: np.ndarray, influences: np.ndarray, difference: np.ndarray) -> None:
+        self.table, self.blocks = table, np.arange(COEFFICIENTS) // 10
+        self.seen: Any = SimpleNamespace(summaries=difference, fine=None)
+        self.cases: Any = SimpleNamespace(design=SimpleNamespace(difference=lambda own: own[None]))
+        self.none: Any = SimpleNamespace(coefficients=None)
+        self.exact = [Whitening.of(influences)]
+        self.allow(0.0, along=False)
+
+    def _fine_shown(self, state: State) -> tuple[str, ...]:
+        return ()
+
+    def _fine(self, state: State, kinds: Any) -> Any:
+        return {}, 0.0
+
+
+def test_what_no_edit_can_write_is_told_by_the_evidence_and_widens_the_error() -> None:
+    """Where every number falls short by a share of its own, numbers that hardly vary mislead, and less so with it."""
+    allowed, gained = np.ones(COEFFICIENTS, dtype=np.bool_), []
+    for seed in range(6):
+        random = np.random.default_rng(20 + seed)
+        table, values = people(random)
+        influences = (values - values.mean(axis=0)) * 2 / PATIENTS
+        true = random.standard_normal(COEFFICIENTS) * 0.3 * (np.arange(COEFFICIENTS) < 10)
+        noise = influences.T @ random.choice([-1.0, 1.0], size=PATIENTS)
+        able = Linear(table, influences, table @ true + noise)
+        assert able.unwritten() == (0.0,)
+        short = Linear(table, influences, (table @ true) * (1 + 0.4 * random.standard_normal(WIDTH)) + noise)
+        (share,) = short.unwritten()
+        assert share >= 0.2
+        errors = []
+        for widened in ((0.0,), (share,)):
+            short.widen(widened)
+            found = shrink(short.answers[0], short.first[0], short.blocks, allowed)
+            errors.append(np.linalg.norm(found.coefficients - true))
+        gained.append(errors[1] / errors[0])
+    assert np.median(gained) < 0.9
 
 
 def test_a_difference_in_what_people_vary_by_is_shown_and_chance_is_none() -> None:

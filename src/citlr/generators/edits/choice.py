@@ -194,6 +194,23 @@ def find(
         return _found(halves, every, table, random, seed)
 
 
+def _chosen(
+    searches: Sequence[Search], judges: Sequence[Judge], whole: Search, random: np.random.Generator
+) -> tuple[Choice, tuple[float, ...]]:
+    """Choose the kinds, and give what no edit can write by contrast, where the errors that told were widened by it.
+
+    Whether there is anything smooth is told strictly, for wider errors let it make up for a thin line. What it is, and
+    how much of it, is told by errors that hold what no edit can write.
+    """
+    unwritten = whole.unwritten()
+    choice = choose(searches, judges, whole, random)
+    if not any(unwritten) or set(choice.kinds) <= set(FRAMES):
+        return choice, ()
+    for search in (whole, *searches):
+        search.widen(unwritten)
+    return choose(searches, judges, whole, random), unwritten
+
+
 def _found(
     halves: Callable[[], Sequence[Cases]], every: Cases, table: Floats, random: np.random.Generator, seed: int
 ) -> Learnt:
@@ -205,7 +222,7 @@ def _found(
     both = halves()
     searches = [Search(half, table, random) for half in both]
     judges = [Judge(half, random) for half in reversed(both)]
-    choice = choose(searches, judges, whole, random)
+    choice, unwritten = _chosen(searches, judges, whole, random)
     if choice.first.left.sum() > 0:
         taken = choice.with_alignment(searches, judges, seed)
         choice = choice.blended(taken, searches, judges, seed) if choice.kinds else taken
@@ -217,4 +234,4 @@ def _found(
     if blend is not None:
         edit, at_middle = edit.faded(every.family, blend), edit.faded(every.family, Blend(blend.whole, 1.0))
     aligned = every.aligned(at_middle, seed, doubt=True) if ALIGNMENT in choice.kinds else None
-    return Learnt(choice.kinds, edit, last.shrunk, still.p, choice.left, whole.answers, aligned, blend)
+    return Learnt(choice.kinds, edit, last.shrunk, still.p, choice.left, whole.answers, aligned, blend, unwritten)

@@ -180,7 +180,9 @@ class EditGenerator(Editing, LearntGenerator):
                 with_it = found.draws(REPLICATES, random) * self.family.columns(blend.whole).double().numpy()
                 drawn = (1 - blend.share) ** 0.5 * drawn + blend.share**0.5 * with_it
             self.edits.draws[:, rows] = torch.from_numpy(drawn).float()
-        report = {"kinds": list(found.kinds), "p": found.p, "left": found.left}
+        report: dict[str, Any] = {"kinds": list(found.kinds), "p": found.p, "left": found.left}
+        if any(found.unwritten):
+            report |= {"unwritten": list(found.unwritten)}
         if found.aligned is not None:
             self._align(variable, found.aligned)
         if found.blend is not None:

@@ -81,6 +81,21 @@ class Whitening:
         factors = 1 / np.sqrt(1 / self.factors**2 + misfit)
         return replace(self, factors=factors, rest=1 / np.sqrt(1 / self.rest**2 + misfit))
 
+    def widened(self, misfits: Floats) -> Self:
+        """Add an error to every number: `misfits` (width,) times its variance."""
+        if not misfits.any():
+            return self
+        along, rest = self.directions, 1 / self.rest**2
+        covariance = (along * (1 / self.factors**2 - rest)) @ along.T + np.diag(rest + misfits)
+        variance, directions = np.linalg.eigh(covariance)
+        return replace(self, directions=directions, factors=1 / np.sqrt(np.maximum(variance, TINY)))
+
+    @property
+    def log_size(self) -> float:
+        """Log of the determinant of the error's covariance, of the scaled numbers."""
+        beside = len(self.deviation) - self.directions.shape[1]
+        return float(-2 * np.log(self.factors).sum() - 2 * beside * np.log(self.rest))
+
 
 def _directions(scaled: Floats) -> Floats:
     """Give the directions (width, k) in which rows (n, width) vary, the widest first."""
