@@ -150,6 +150,8 @@ class EditGenerator(Editing, LearntGenerator):
 
             found = find(halves, cases(slice(None)), table.double().numpy(), random, seed)
             self._keep(variable, found, random)
+            if found.unwritten:
+                self.report["edits"][variable.name]["unwritten"] = list(found.unwritten)
             narrator.say(f"edits: {variable.name}: {self.kept(variable.name)}")
 
     def kept(self, attribute: str) -> str:
@@ -180,9 +182,7 @@ class EditGenerator(Editing, LearntGenerator):
                 with_it = found.draws(REPLICATES, random) * self.family.columns(blend.whole).double().numpy()
                 drawn = (1 - blend.share) ** 0.5 * drawn + blend.share**0.5 * with_it
             self.edits.draws[:, rows] = torch.from_numpy(drawn).float()
-        report: dict[str, Any] = {"kinds": list(found.kinds), "p": found.p, "left": found.left}
-        if any(found.unwritten):
-            report |= {"unwritten": list(found.unwritten)}
+        report = {"kinds": list(found.kinds), "p": found.p, "left": found.left}
         if found.aligned is not None:
             self._align(variable, found.aligned)
         if found.blend is not None:
