@@ -21,6 +21,8 @@ Pixels = npt.NDArray[np.float32]
 # Depths of detectors; a set of 16-bit images whose largest value is one of these or less was written with fewer bits.
 DEPTHS = (8, 10, 12, 14)
 _SAMPLE = 65536
+# Kinds of file: DICOM that is shown as its header asks for, and such that is shown by its values alone.
+DICOM, BARE_DICOM = "DICOM", "DICOM, between percentiles"
 
 
 class Remark(StrEnum):
@@ -34,6 +36,10 @@ class Remark(StrEnum):
     TABLE = "with a VOI table whose entries have another depth than it declares: their own is taken as white"
     BITS = (
         "with bits set above those that are stored, which are left out: an overlay, or values of more bits than stated"
+    )
+    DEEPER = (
+        "with compressed values of more bits than their header states, which are read as they are: an overlay, or a "
+        "BitsStored that is too small"
     )
     OBLONG = "with pixels that are no squares, and shown in their true shape"
     RAW = "marked for processing, not for presentation: raw images of the detector, which nobody is meant to look at"
