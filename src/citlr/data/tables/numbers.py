@@ -22,8 +22,8 @@ MAX_CATEGORIES = 8
 BANDS = 4
 # A value is far from all others that lies so many ranges of the middle half beyond it; Tukey's outer fence has 3.
 FAR = 5.0
-# Beside a few ages of 0 and none up to here, and beside a few of 99 and none above 89, no age was stated.
-ADULT, UNKNOWN_AGE = 10, 99
+# Ages that stand for none where nobody else is below the second number, or as old as those of `AGE_CAP`.
+NO_AGE, ADULT, UNKNOWN_AGE = (0, 1), 10, 99
 
 
 def is_number(column: pd.Series) -> bool:
@@ -153,7 +153,7 @@ def note_codes(
 ) -> None:
     """Tell in the flow of a value that looks like "not known": the one below 0, or nines above all (`nines`).
 
-    Among ages, which nobody takes for such, a 0 below those of grown-up people and a 99 above all but the oldest.
+    Among ages, a 0 or 1 where nobody else is a child, and a 99 where nobody else is as old.
     """
     counts = numbers.value_counts()
     values = np.sort(counts.index.to_numpy(dtype=np.float64))
@@ -161,7 +161,8 @@ def note_codes(
         return
     lowest, low, high, highest = (float(values[place]) for place in (0, 1, -2, -1))
     codes = {
-        lowest: (re.fullmatch(r"-(1|7+|8+|9+)", f"{lowest:g}") and low >= 0) or (ages and lowest == 0 and low >= ADULT),
+        lowest: (re.fullmatch(r"-(1|7+|8+|9+)", f"{lowest:g}") and low >= 0)
+        or (ages and lowest in NO_AGE and low >= ADULT),
         highest: (nines and re.fullmatch("9{3,}", f"{highest:.0f}") and highest > 2 * abs(high))
         or (ages and highest == UNKNOWN_AGE and high < AGE_CAP),
     }
