@@ -330,6 +330,13 @@ def test_torchxrayvision_data_set() -> None:
     assert cohort.frame["age"].unique().tolist() == [50.0]
     assert cohort.frame["Effusion"].isna().all()
     assert cohort.pixels([0], size=6)[0, 0, 0, 0] == pytest.approx(2 / 24)
+    # Not stated is neither, also where it is missing or text.
+    for none in (np.nan, None, "", "0"):
+        for name in ("sex_male", "sex_female"):
+            dataset.csv[name] = dataset.csv[name].astype(object).where(dataset.csv.index < 120, none)
+        again = read_dataset(dataset, attribute="sex", labels=["Edema"], min_patients_per_level=1)
+        assert len(again) == 18
+        assert again.frame["sex"].tolist() == cohort.frame["sex"].tolist()[:18]
     dataset.labels = dataset.labels[:5]
     with pytest.raises(InputError, match="do not fit its 24 items"):
         read_dataset(dataset, attribute="sex", labels=["Edema"])

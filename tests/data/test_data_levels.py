@@ -780,3 +780,9 @@ def test_a_finding_that_is_blank_where_it_may_be_absent_is_told() -> None:
     assert said in reasons(read(table(edema=[1, None])))
     for values in ([1, 0, None], [None], [1], [0, None]):
         assert "wherever it is stated" not in reasons(read(table(edema=values))), values
+
+
+def test_an_l_beside_an_r_is_a_side_and_no_lateral_view() -> None:
+    assert len(read(table(view=["L", "R", "r ", "l"]))) == COUNT
+    assert len(read(table(view=["L", "PA", "PA", "L"]))) == COUNT // 2
+    assert len(read(table(view=["L", "R", "lateral", "lateral"]))) == COUNT // 2

@@ -267,7 +267,10 @@ def drop_lateral(recorder: FlowRecorder, root: Path) -> None:
         if stated.notna().any():
             frame["view"] = view = view.fillna(stated)
     said = raw_text(view)
-    side = said.map({value: VIEW.get(fold(value), "") for value in said.unique()})
+    words = {value: fold(value) for value in said.unique()}
+    # Beside an R, an L is the left side of the body, as of eyes and breasts.
+    left = {"l"} if "r" in words.values() else set()
+    side = said.map({value: "" if word in left else VIEW.get(word, "") for value, word in words.items()})
     strange, lateral = side == "", side == "lateral"
     # Where no word is known, the column is not about what is lateral.
     if strange.any() and (side.isin(VIEWS.levels)).any():

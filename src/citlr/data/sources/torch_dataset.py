@@ -23,6 +23,7 @@ from citlr.data.pixels.shown import BLANK, NOTHING, Pixels, blank_fault, contras
 from citlr.data.pixels.source import digest_of
 from citlr.data.pixels.square import Fit
 from citlr.data.reading import read_cohort
+from citlr.data.tables.vocabulary import findings
 from citlr.errors import InputError, did_you_mean
 
 # torchxrayvision scales every image to this range, in its own words "[-1024, 1024]".
@@ -291,7 +292,7 @@ def _scaled(image: npt.NDArray[Any], ranges: dict[str, tuple[float, float]], ind
 
 
 def _sex(frame: pd.DataFrame) -> pd.Series:
-    male, female = frame["sex_male"].astype(bool), frame["sex_female"].astype(bool)
+    male, female = (findings(frame[name]) == 1 for name in ("sex_male", "sex_female"))
     stated = pd.Series(np.where(male, "male", "female"), index=frame.index)
     # Blank where neither or both are set: kept out and counted, as any blank.
     return stated.where(male != female, None)
