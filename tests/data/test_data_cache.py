@@ -331,8 +331,8 @@ def test_torchxrayvision_data_set() -> None:
     assert cohort.frame["Effusion"].isna().all()
     assert cohort.pixels([0], size=6)[0, 0, 0, 0] == pytest.approx(2 / 24)
     # Not stated is neither, also where it is missing or text.
-    for none in (np.nan, None, "", "0"):
-        for name in ("sex_male", "sex_female"):
+    for male, female in ((np.nan, False), ("0", 0), ("False", np.nan)):
+        for name, none in (("sex_male", male), ("sex_female", female)):
             dataset.csv[name] = dataset.csv[name].astype(object).where(dataset.csv.index < 120, none)
         again = read_dataset(dataset, attribute="sex", labels=["Edema"], min_patients_per_level=1)
         assert len(again) == 18
