@@ -858,3 +858,17 @@ def test_windows_of_some_files_beside_none_of_others_are_told(tmp_path: Path) ->
     assert not told([row for k, row in enumerate(rows) if k % 4 == 0])
     # A few are not worth a word.
     assert not told([row for k, row in enumerate(rows) if k % 4 or k < 16])
+
+
+def test_more_pixels_than_the_header_asks_for_are_told(tmp_path: Path) -> None:
+    assert see_dicom(write(tmp_path / "a.dcm", PixelData=VALUES.tobytes() + bytes(40)))[1] == ()
+    assert see_dicom(write(tmp_path / "a.dcm", PixelData=VALUES.tobytes() * 2))[1] == (Remark.LONG,)
+    # Words of 16 bits that are taken for two bytes.
+    shallow = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "PixelData": VALUES.tobytes()}
+    assert Remark.LONG in see_dicom(write(tmp_path / "a.dcm", **shallow))[1]
+
+
+@pytest.mark.parametrize(("said", "told"), [("YES", True), ("NO", False), ("", False), (None, False)])
+def test_text_that_is_burnt_in_is_told(tmp_path: Path, said: str | None, told: bool) -> None:
+    tags = {} if said is None else {"BurnedInAnnotation": said}
+    assert see_dicom(write(tmp_path / "a.dcm", **tags))[1] == ((Remark.BURNT,) if told else ())

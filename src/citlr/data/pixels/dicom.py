@@ -36,6 +36,7 @@ DISPLAY_TAGS = (
     "PixelRepresentation",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
+    "BurnedInAnnotation",
     "PixelSpacing",
     "ImagerPixelSpacing",
     "NominalScannedPixelSpacing",
@@ -101,6 +102,8 @@ def show_dicom(path: str | os.PathLike[str], *, window: Window = "header") -> tu
         Remark.BITS: above and not film.has_own_depth,
         Remark.DEEPER: above and film.has_own_depth,
         Remark.OBLONG: square.shape != shown.shape,
+        Remark.LONG: film.is_too_long,
+        Remark.BURNT: film.header.text("BurnedInAnnotation").upper() == "YES",
         Remark.RAW: film.header.text("PresentationIntentType").upper() == "FOR PROCESSING",
     }
     return square.astype(np.float32)[None], (*remarks, *(remark for remark, holds in more.items() if holds)), stated
@@ -140,10 +143,9 @@ class Film:
         take_from_frame(header)
         decoder = _decoder(file, str(getattr(dataset.file_meta, "TransferSyntaxUID", "") or ""))
         film = cls(file, header, decoder, header.raw("PixelData"), shape)
-        need = shape[0] * shape[1] * header.whole("BitsAllocated") // 8
-        if not decoder.UID.is_encapsulated and len(film.content) < need:
+        if not decoder.UID.is_encapsulated and len(film.content) < film.need:
             raise InputError(
-                f"{file} cannot be decoded, it may be truncated: {len(film.content)} of {need} bytes of pixels."
+                f"{file} cannot be decoded, it may be truncated: {len(film.content)} of {film.need} bytes of pixels."
             )
         own = _own_size(film.content) if decoder.UID.is_encapsulated else None
         # Of another number of pixels, the decoder fails; these it would lay out in the wrong rows.
@@ -153,6 +155,16 @@ class Film:
                 "export it again."
             )
         return film
+
+    @property
+    def need(self) -> int:
+        """How many bytes the pixels take, where they are not compressed."""
+        return self.shape[0] * self.shape[1] * self.header.whole("BitsAllocated") // 8
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether a second picture, or one of twice the depth, would have room behind the pixels; writers pad less."""
+        return not self.decoder.UID.is_encapsulated and len(self.content) >= 2 * self.need
 
     @property
     def has_own_depth(self) -> bool:

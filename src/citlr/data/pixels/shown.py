@@ -41,6 +41,11 @@ class Remark(StrEnum):
         "with compressed values of more bits than their header states, which are read as they are: an overlay, or a "
         "BitsStored that is too small"
     )
+    LONG = (
+        "with twice the bytes of pixels that their header asks for, or more, of which the first are read: see whether "
+        "they have more bits, or several frames"
+    )
+    BURNT = "with text burnt into the picture, as their header says: it may name the patient, or tell levels apart"
     OBLONG = "with pixels that are no squares, and shown in their true shape"
     RAW = "marked for processing, not for presentation: raw images of the detector, which nobody is meant to look at"
     NARROW = "with a window narrower than 1, which is taken as exact"
