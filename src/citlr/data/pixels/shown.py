@@ -41,6 +41,7 @@ class Remark(StrEnum):
         "with compressed values of more bits than their header states, which are read as they are: an overlay, or a "
         "BitsStored that is too small"
     )
+    DAMAGED = "whose JPEG is damaged, so that parts of them come out wrong or grey: look at them, or fetch them again"
     LONG = (
         "with twice the bytes of pixels that their header asks for, or more, of which the first are read: see whether "
         "they have more bits, or several frames"
