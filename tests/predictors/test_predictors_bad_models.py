@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -427,7 +428,10 @@ class Named(torch.nn.Module):
 
     def __init__(self, names: list[str], where: str = "pathologies") -> None:
         super().__init__()
-        setattr(self, where, names)
+        if where == "id2label":
+            self.config = SimpleNamespace(id2label=dict(enumerate(names)))
+        else:
+            setattr(self, where, names)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         half = x.shape[-1] // 2
@@ -438,7 +442,7 @@ HEADS = ["Edema", "Mass", "Effusion"]
 RIGHT = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(3)).numpy()
 
 
-@pytest.mark.parametrize("where", ["pathologies", "targets", "class_names", "classes"])
+@pytest.mark.parametrize("where", ["pathologies", "targets", "class_names", "classes", "id2label"])
 @pytest.mark.parametrize("labels", [["Mass", "Effusion", "Edema"], ["effusion", "mass", "EDEMA"], HEADS])
 def test_labels_are_found_by_the_names_that_a_network_has_for_its_outputs(where: str, labels: list[str]) -> None:
     own = Named(HEADS, where)(torch.from_numpy(RIGHT)).numpy()
@@ -447,6 +451,11 @@ def test_labels_are_found_by_the_names_that_a_network_has_for_its_outputs(where:
     np.testing.assert_allclose(model.predict(RIGHT), own[:, columns], atol=1e-6)
     said = "names its 3 outputs (Edema, Mass, Effusion), and labels are found by these names: declare columns"
     assert [said in note for note in check_predictor(model, RIGHT).notes] == ([] if labels == HEADS else [True])
+    # ... also of a part, as where images are prepared in front of it.
+    inside = torch.nn.Sequential(torch.nn.Identity(), Named(HEADS, where))
+    np.testing.assert_array_equal(
+        load_predictor(inside, labels=labels, device="cpu").predict(RIGHT), model.predict(RIGHT)
+    )
     # What is declared is taken, and told where the names contradict it.
     model = load_predictor(Named(HEADS, where), labels=labels, columns=[0, 1, 2], device="cpu")
     np.testing.assert_allclose(model.predict(RIGHT), own, atol=1e-6)

@@ -87,13 +87,16 @@ def _precision(module: torch.nn.Module) -> torch.dtype:
 
 
 def output_names(module: torch.nn.Module) -> tuple[str, ...]:
-    """Give the names that a module has for its outputs, in their order; none where it has none."""
-    config = getattr(module, "config", None)
-    of_transformers = getattr(config, "id2label", None)
-    if isinstance(of_transformers, Mapping) and sorted(of_transformers) == [*range(len(of_transformers))]:
-        return tuple(str(of_transformers[place]) for place in range(len(of_transformers)))
+    """Give the names that a module, or else the first part of it, has for its outputs; none where none has."""
+    return next((found for part in module.modules() if (found := _own_names(part))), ())
+
+
+def _own_names(part: torch.nn.Module) -> tuple[str, ...]:
+    numbered = getattr(getattr(part, "config", None), "id2label", None)  # of transformers
+    if isinstance(numbered, Mapping) and {*numbered} == {*range(len(numbered))}:
+        return tuple(str(numbered[place]) for place in range(len(numbered)))
     for name in _NAMES:
-        found = getattr(module, name, None)
+        found = getattr(part, name, None)
         if isinstance(found, list | tuple) and len(found) > 1 and all(isinstance(one, str) for one in found):
             return tuple(found)
     return ()
