@@ -290,6 +290,26 @@ def test_values_of_a_torch_data_set(tmp_path: Path) -> None:
     assert np.abs(cached.pixels(size=4) - scaled.pixels(size=4)).max() <= 1 / 510 + 1e-6
 
 
+@pytest.mark.parametrize(("top", "told"), [(0.05, True), (0.2, False), (12, True), (100, False)])
+def test_items_that_use_little_of_the_grey_range_are_told(top: float, told: bool) -> None:
+    class Items:
+        def __len__(self) -> int:
+            return 24
+
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            values = np.random.default_rng(index).random((1, 8, 8)) * top
+            image = values.astype(np.float32 if top < 1 else np.uint8)
+            return {"image": image, "sex": "MF"[index % 2], "edema": index // 2 % 2, "patient_id": f"p{index}"}
+
+    usual = {"attribute": "sex", "labels": ["edema"], "min_patients_per_level": 1}
+    cohort = read_dataset(Items(), **usual)
+    said = "16 of the first 16 items with less than a sixteenth of the grey range used, where black and white are"
+    assert [said in step.reason for step in cohort.flow if step.step == "remark"] == ([True] if told else [])
+    if told:
+        wide = read_dataset(Items(), value_range=(0, top), **usual)
+        assert not [step for step in wide.flow if step.step == "remark"]
+
+
 class Xray:
     """What torchxrayvision's data sets look like from outside."""
 
@@ -330,6 +350,13 @@ def test_torchxrayvision_data_set() -> None:
     assert cohort.frame["age"].unique().tolist() == [50.0]
     assert cohort.frame["Effusion"].isna().all()
     assert cohort.pixels([0], size=6)[0, 0, 0, 0] == pytest.approx(2 / 24)
+    # Not stated is neither, also where it is missing or text.
+    for male, female in ((np.nan, False), ("0", 0), ("False", np.nan)):
+        for name, none in (("sex_male", male), ("sex_female", female)):
+            dataset.csv[name] = dataset.csv[name].astype(object).where(dataset.csv.index < 120, none)
+        again = read_dataset(dataset, attribute="sex", labels=["Edema"], min_patients_per_level=1)
+        assert len(again) == 18
+        assert again.frame["sex"].tolist() == cohort.frame["sex"].tolist()[:18]
     dataset.labels = dataset.labels[:5]
     with pytest.raises(InputError, match="do not fit its 24 items"):
         read_dataset(dataset, attribute="sex", labels=["Edema"])

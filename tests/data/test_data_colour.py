@@ -156,6 +156,26 @@ def test_the_tabbed_table_of_ham10000_is_the_same(tmp_path: Path) -> None:
     assert len(prepared("ham10000", tmp_path, tmp_path / "out")) == 26
 
 
+def test_the_table_of_ham10000_is_read_without_a_suffix_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    colours.ham10000(tmp_path, 24)
+    table = tmp_path / "HAM10000_metadata"
+    (tmp_path / "HAM10000_metadata.csv").rename(table)
+    assert len(prepared("ham10000", tmp_path, tmp_path / "out")) == 26
+    pd.read_csv(table).to_parquet(table)
+    told = refusal(capsys, "prepare", "ham10000", tmp_path, "--out", tmp_path / "b")
+    assert "is a parquet file: name it .parquet" in told
+
+
+def test_ages_of_one_among_grown_up_people_are_told(tmp_path: Path) -> None:
+    colours.odir5k(tmp_path, kaggle=True)
+    table = pd.read_csv(tmp_path / "full_df.csv", dtype=str)
+    for age, told in (("1", True), ("9", False)):
+        table.loc[table["ID"].isin(["3", "5"]), "Patient Age"] = age
+        table.to_csv(tmp_path / "full_df.csv", index=False)
+        flow = prepared("odir5k", tmp_path, "--label", "C", tmp_path / age).flow
+        assert any("'age' is 1 in 4 images, which is taken as a number" in step.reason for step in flow) == told
+
+
 @pytest.mark.parametrize("kaggle", [False, True])
 def test_odir_is_an_eye_a_row_with_its_laterality(tmp_path: Path, kaggle: bool) -> None:
     colours.odir5k(tmp_path, kaggle=kaggle)

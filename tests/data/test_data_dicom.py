@@ -768,3 +768,107 @@ def test_raw_images_of_a_detector_are_told(tmp_path: Path) -> None:
     raw = write(tmp_path / "a.dcm", PresentationIntentType="FOR PROCESSING")
     assert see_dicom(raw)[1] == (Remark.RAW,)
     assert see_dicom(write(tmp_path / "b.dcm", PresentationIntentType="FOR PRESENTATION"))[1] == ()
+
+
+def items(**tags: Any) -> Sequence:
+    item = Dataset()
+    for name, value in tags.items():
+        setattr(item, name, value)
+    return Sequence([item])
+
+
+def test_an_enhanced_object_of_one_frame_is_shown_as_its_frame_says(tmp_path: Path) -> None:
+    signed = VALUES.astype(np.int16) - 2000
+    frame = items(
+        PixelValueTransformationSequence=items(RescaleSlope=2, RescaleIntercept=-100, RescaleType="HU"),
+        FrameVOILUTSequence=items(WindowCenter=300, WindowWidth=901),
+    )
+    shared = items(
+        FrameVOILUTSequence=items(WindowCenter=0, WindowWidth=10), PixelMeasuresSequence=items(PixelSpacing=[2, 1])
+    )
+    groups = {"PerFrameFunctionalGroupsSequence": frame, "SharedFunctionalGroupsSequence": shared}
+    for syntax in (None, RLELossless):
+        image, remarks = see_dicom(
+            write(tmp_path / "a.dcm", signed, bits=16, syntax=syntax, NumberOfFrames=1, **groups)
+        )
+        assert remarks == (Remark.OBLONG,)
+        assert image.shape == (1, 64, 32)
+        plain = np.clip((2.0 * signed - 100 - 299.5) / 900 + 0.5, 0, 1)
+        # The first and last row of a picture that is stretched are its own.
+        np.testing.assert_allclose(image[0, [0, -1]], plain[[0, -1]], atol=1e-6)
+    shown, _ = see_dicom(
+        write(tmp_path / "b.dcm", signed, SharedFunctionalGroupsSequence=shared, RescaleIntercept=2000)
+    )
+    assert shown.shape == (1, 64, 32)
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])
+def test_bits_above_the_stored_ones_of_compressed_values_are_told(tmp_path: Path, syntax: Any) -> None:
+    values = VALUES.copy()
+    values[::4, ::2] |= 0x3000
+    deep = write(tmp_path / "deep.dcm", values, bits=16, syntax=syntax)
+    data = pydicom.dcmread(deep)
+    data.BitsStored, data.HighBit, data.WindowCenter, data.WindowWidth = 12, 11, 2048, 4096
+    data.save_as(deep)
+    image, remarks = see_dicom(deep)
+    plain = read_dicom(write(tmp_path / "plain.dcm", WindowCenter=2048, WindowWidth=4096))
+    # JPEG 2000 says itself how many bits its values have.
+    own = syntax == JPEG2000Lossless
+    assert remarks == ((Remark.DEEPER,) if own else (Remark.BITS,))
+    np.testing.assert_allclose(image[:, ::4, ::2], 1.0 if own else plain[:, ::4, ::2], atol=1e-6)
+    np.testing.assert_allclose(image[:, 1::4], plain[:, 1::4], atol=1e-6)
+    whole = write(tmp_path / "whole.dcm", syntax=syntax)
+    assert see_dicom(whole)[1] == ()
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGBaseline8Bit])
+def test_a_compressed_picture_of_another_shape_than_its_header_is_refused(tmp_path: Path, syntax: Any) -> None:
+    wide = np.hstack([VALUES // 16] * 2).astype(np.uint8)
+    file = write(tmp_path / "a.dcm", wide, bits=8, syntax=syntax if syntax == JPEG2000Lossless else None)
+    data = pydicom.dcmread(file)
+    if syntax == JPEGBaseline8Bit:
+        stream = io.BytesIO()
+        Image.fromarray(wide).save(stream, "JPEG", comment=b"made by hand")
+        data.PixelData = encapsulate([stream.getvalue()])
+        data.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+        data.save_as(file)
+    assert see_dicom(file)[0].shape == (1, 32, 64)
+    data.Rows, data.Columns = 64, 32
+    data.save_as(file)
+    with pytest.raises(InputError, match="states 32 x 64 pixels, and its compressed picture has 64 x 32; export it"):
+        see_dicom(file)
+    assert "states 32 x 64 pixels" in str(structure_fault(file))
+
+
+def test_windows_of_some_files_beside_none_of_others_are_told(tmp_path: Path) -> None:
+    for image in range(40):
+        window = {"WindowCenter": 2000, "WindowWidth": 3000} if image % 4 else {}
+        write(tmp_path / f"{image}.dcm", **window)
+    rows = [{"path": f"{k}.dcm", "patient_id": f"p{k}", "sex": "fm"[k // 4 % 2], "edema": k % 2} for k in range(40)]
+
+    def told(chosen: list[dict[str, Any]]) -> list[str]:
+        cohort = read_cohort(
+            pd.DataFrame(chosen), images=tmp_path, attribute="sex", labels=["edema"], min_patients_per_level=0
+        )
+        return [step.reason for step in cohort.flow if "window" in step.reason]
+
+    (reason,) = told(rows)
+    assert reason.startswith("10 DICOM images without a window or table of their own, shown between percentiles")
+    assert not told([row for k, row in enumerate(rows) if k % 4])
+    assert not told([row for k, row in enumerate(rows) if k % 4 == 0])
+    # A few are not worth a word.
+    assert not told([row for k, row in enumerate(rows) if k % 4 or k < 16])
+
+
+def test_more_pixels_than_the_header_asks_for_are_told(tmp_path: Path) -> None:
+    assert see_dicom(write(tmp_path / "a.dcm", PixelData=VALUES.tobytes() + bytes(40)))[1] == ()
+    assert see_dicom(write(tmp_path / "a.dcm", PixelData=VALUES.tobytes() * 2))[1] == (Remark.LONG,)
+    # Words of 16 bits that are taken for two bytes.
+    shallow = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "PixelData": VALUES.tobytes()}
+    assert Remark.LONG in see_dicom(write(tmp_path / "a.dcm", **shallow))[1]
+
+
+@pytest.mark.parametrize(("said", "told"), [("YES", True), ("NO", False), ("", False), (None, False)])
+def test_text_that_is_burnt_in_is_told(tmp_path: Path, said: str | None, told: bool) -> None:
+    tags = {} if said is None else {"BurnedInAnnotation": said}
+    assert see_dicom(write(tmp_path / "a.dcm", **tags))[1] == ((Remark.BURNT,) if told else ())

@@ -516,3 +516,34 @@ def test_see_image_says_what_it_saw(tmp_path: Path) -> None:
     assert (seen.peak, seen.remarks) == (4000, ())
     assert seen.image.max() == pytest.approx(4000 / 4095)
     assert 0.5 < seen.contrast <= 1.0
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize(
+    "form", [{}, {"progressive": True}, {"optimize": True}, {"restart_marker_blocks": 4}, {"format": "MPO"}]
+)
+def test_a_jpeg_that_is_damaged_in_the_middle_is_told(tmp_path: Path, mode: str, form: dict[str, object]) -> None:
+    pytest.importorskip("kornia_rs.io", reason="no decoder says so")
+    if mode == "CMYK" and form:
+        return
+    noise = np.random.default_rng(4)
+    rows = []
+    for number in range(40):
+        stream = io.BytesIO()
+        picture = Image.fromarray(noise.integers(0, 255, (64, 64, 3), dtype=np.uint8)).convert(mode)
+        picture.save(stream, **{"format": "JPEG", "quality": 90, **form})
+        content, middle = stream.getvalue(), len(stream.getvalue()) // 2
+        if number in (3, 8):
+            content = content[:middle] + bytes(512) + content[middle + 512 :]
+        if number in (20, 21):
+            content = content[:middle] + b"\xff\xd9"
+        (tmp_path / f"{number}.jpg").write_bytes(content + b"what a phone adds" * (number % 2))
+        rows.append(
+            {"path": f"{number}.jpg", "patient_id": f"p{number}", "sex": "fm"[number // 2 % 2], "edema": number % 2}
+        )
+    usual = {"images": tmp_path, "attribute": "sex", "labels": ["edema"], "min_patients_per_level": 0}
+    cohort = read_cohort(pd.DataFrame(rows), **usual)
+    assert len(cohort) == 40
+    told = [step.names for step in cohort.flow if "whose JPEG is damaged" in step.reason]
+    # Which faults of CMYK are faults, the decoder does not say.
+    assert told == ([] if mode == "CMYK" else [("3.jpg", "8.jpg", "20.jpg", "21.jpg")])

@@ -694,3 +694,95 @@ def test_typing_errors_among_numbers_are_named_where_there_are_few_different_one
         read(table().assign(dose=values), covariates=["dose"])
     codes = [*(str(row % 18) for row in range(COUNT - 3)), "7", "unknown", "?"]
     assert "unknown" in set(read(table().assign(dose=codes), covariates=["dose"]).frame["dose"])
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ([1, 2, 9], "9"),
+        ([0, 1, 2, -1], "-1"),
+        (["1.0", "2.0", "99.0"], "99"),
+        ([1, 2, 3, 4, 5, 6, -9, 88], "-9 88"),
+        ([1, 2], ""),
+        ([1, 9], ""),
+        ([3, 4, 9], ""),
+        ([0, 1, 2, 3, 4, 5, 6, 7], ""),
+        (["1", "2", "9", "other"], ""),
+        ([-1, 1], ""),
+    ],
+)
+def test_a_level_that_looks_like_not_known_is_told(values: list[Any], told: str) -> None:
+    frame = table(site=values)
+    said = reasons(read(frame, attribute="site"))
+    each = COUNT // len(values)
+    for code in told.split():
+        assert f"site: '{code}' is taken as a level of its own ({each} images): leave blank" in said
+    assert said.count("leave blank") == len(told.split())
+    # Who lists the levels knows them.
+    listed = [*dict.fromkeys(map(str, values))]
+    assert "not known" not in reasons(read(frame, attribute="site", levels={"site": listed}))
+
+
+@pytest.mark.parametrize("how", ["groups", "number", "age aside"])
+@pytest.mark.parametrize(
+    ("name", "code", "usual", "told"),
+    [
+        ("bmi", -1, 20, True),
+        ("bmi", 0, 20, False),
+        ("bmi", 99, 20, False),
+        ("bmi", 999, 20, True),
+        ("age", 0, 20, True),
+        ("age", 0, 1, False),
+        ("age", 99, 20, True),
+        ("age", 99, 60, False),
+    ],
+)
+def test_a_code_among_numbers_that_are_the_attribute_is_told(
+    how: str, name: str, code: int, usual: int, told: bool
+) -> None:
+    if how == "age aside" and name != "age":
+        return
+    values = [code if row % 12 < 2 else usual + row // 2 * 1.5 for row in range(COUNT)]
+    chosen: dict[str, Any] = {"attribute": name, "bins": {name: [usual + 10, usual + 20]}}
+    if how == "number":
+        chosen = {"attribute": name, "levels": [usual + 10, usual + 20]}
+    said = reasons(read(table().assign(**{name: values}), **({} if how == "age aside" else chosen)))
+    far = how == "number" and code == 999
+    assert (f"'{name}' is {code} in 8 images, which is taken as a number" in said) == (told and not far)
+    assert ("far from all others (999: 8)" in said) == far
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("{}_left", "{}_right"), True),
+        (("{}_left.jpeg", "{}_right.jpeg"), True),
+        (("P{}-OD", "P{}-OS"), True),
+        (("{} L", "{} R"), True),
+        (("p{}left", "p{}Right"), True),
+        (("{}L", "{}R"), False),
+        (("a{}", "b{}"), False),
+        (("{}_left", "{}a_right"), False),
+    ],
+)
+def test_a_left_and_a_right_patient_are_told(names: tuple[str, str], told: bool) -> None:
+    frame = table()
+    frame["patient_id"] = [names[row % 2].format(row // 2) for row in range(COUNT)]
+    said = reasons(read(frame))
+    assert ("24 patients stand there as two, a left and a right one, such as '" in said) == told
+    few = table()
+    few.loc[:3, "patient_id"] = ["q_left", "q_right", "r_left", "r_right"]
+    assert "left and a right" not in reasons(read(few))
+
+
+def test_a_finding_that_is_blank_where_it_may_be_absent_is_told() -> None:
+    said = "'edema' is 1 wherever it is stated, and blank in 24 images, which count as not stated: write 0"
+    assert said in reasons(read(table(edema=[1, None])))
+    for values in ([1, 0, None], [None], [1], [0, None]):
+        assert "wherever it is stated" not in reasons(read(table(edema=values))), values
+
+
+def test_an_l_beside_an_r_is_a_side_and_no_lateral_view() -> None:
+    assert len(read(table(view=["L", "R", "r ", "l"]))) == COUNT
+    assert len(read(table(view=["L", "PA", "PA", "L"]))) == COUNT // 2
+    assert len(read(table(view=["L", "R", "lateral", "lateral"]))) == COUNT // 2

@@ -79,6 +79,16 @@ def test_every_spelling_gives_the_same_cohort(tmp_path: Path, name: str, head: s
     assert cohort.pixels([4], size=8).max() == pytest.approx((63 + 5) / 255)
 
 
+def test_ages_that_are_none_are_told(tmp_path: Path) -> None:
+    flow = prepare_nih(tree(tmp_path, "Data_Entry_2017.csv", HEAD_2017)).flow
+    assert [step.reason for step in flow if step.step == "age"] == [
+        "ages above 120 years or below 0 count as not stated (1)"
+    ]
+    table = tmp_path / "Data_Entry_2017.csv"
+    table.write_text(table.read_text().replace(",400,", ",,"))
+    assert not [step for step in prepare_nih(tmp_path).flow if step.step == "age"]
+
+
 def test_official_lists_and_their_faults(tmp_path: Path) -> None:
     root = tree(tmp_path, "Data_Entry_2017.csv", HEAD_2017)
     names = [f"{patient:08d}_000.png" for patient in range(1, 25)]

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -420,3 +421,65 @@ def test_an_onnx_graph_of_another_shape_is_refused_before_it_runs(tmp_path: Path
         load_predictor(tmp_path / "m.onnx", labels=["a", "b"], input={"size": 16}, device="cpu")
     with pytest.raises(InputError, match=r"and none is 'probs': say which with output.name"):
         load_predictor(tmp_path / "m.onnx", labels=["a", "b"], output={"kind": "logit", "name": "probs"}, device="cpu")
+
+
+class Named(torch.nn.Module):
+    """A network that has names for its outputs: the mean of the left, the right and the upper half."""
+
+    def __init__(self, names: list[str], where: str = "pathologies") -> None:
+        super().__init__()
+        if where == "id2label":
+            self.config = SimpleNamespace(id2label=dict(enumerate(names)))
+        else:
+            setattr(self, where, names)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        half = x.shape[-1] // 2
+        return torch.stack([part.mean((1, 2, 3)) for part in (x[..., :half], x[..., half:], x[..., :half, :])], 1)
+
+
+HEADS = ["Edema", "Mass", "Effusion"]
+RIGHT = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(3)).numpy()
+
+
+@pytest.mark.parametrize("where", ["pathologies", "targets", "class_names", "classes", "id2label"])
+@pytest.mark.parametrize("labels", [["Mass", "Effusion", "Edema"], ["effusion", "mass", "EDEMA"], HEADS])
+def test_labels_are_found_by_the_names_that_a_network_has_for_its_outputs(where: str, labels: list[str]) -> None:
+    own = Named(HEADS, where)(torch.from_numpy(RIGHT)).numpy()
+    model = load_predictor(Named(HEADS, where), labels=labels, device="cpu")
+    columns = [[head.lower() for head in HEADS].index(label.lower()) for label in labels]
+    np.testing.assert_allclose(model.predict(RIGHT), own[:, columns], atol=1e-6)
+    said = "names its 3 outputs (Edema, Mass, Effusion), and labels are found by these names: declare columns"
+    assert [said in note for note in check_predictor(model, RIGHT).notes] == ([] if labels == HEADS else [True])
+    # ... also of a part, as where images are prepared in front of it.
+    inside = torch.nn.Sequential(torch.nn.Identity(), Named(HEADS, where))
+    np.testing.assert_array_equal(
+        load_predictor(inside, labels=labels, device="cpu").predict(RIGHT), model.predict(RIGHT)
+    )
+    # What is declared is taken, and told where the names contradict it.
+    model = load_predictor(Named(HEADS, where), labels=labels, columns=[0, 1, 2], device="cpu")
+    np.testing.assert_allclose(model.predict(RIGHT), own, atol=1e-6)
+    notes = check_predictor(model, RIGHT).notes
+    assert [f"output 0 is taken for '{labels[0]}', and is called 'Edema'" in one for one in notes] == (
+        [] if labels == HEADS else [True]
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["Edema", "Mass", "Nodule"], "output 0 is taken for 'Mass', and is called 'Edema'"),
+        (["Edema", "Mass", "mass"], "output 1 is taken for 'Edema', and is called 'Mass'"),
+        (["Mass", "Edema", "Nodule"], "and not all labels are among these: outputs are taken in their order"),
+        (["Mass", "Edema"], None),  # of a head that was replaced
+        (["LABEL_0", "LABEL_1", "LABEL_2"], None),
+        ([], None),
+    ],
+)
+def test_names_that_do_not_fit_change_nothing(names: list[str], said: str | None) -> None:
+    model = load_predictor(Named(names), labels=["Mass", "Edema", "Effusion"], device="cpu")
+    np.testing.assert_allclose(model.predict(RIGHT), Named(names)(torch.from_numpy(RIGHT)).numpy(), atol=1e-6)
+    notes = check_predictor(model, RIGHT).notes
+    assert [said is not None and said in note for note in notes] == ([True] if said else [])
+    with pytest.raises(InputError, match=r"gives 3 output\(s\) for 1 label"):
+        load_predictor(Named(HEADS), labels=["Mass"], device="cpu").predict(RIGHT)

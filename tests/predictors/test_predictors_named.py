@@ -118,3 +118,25 @@ def test_the_python_of_the_page_runs(
     for block in python("models.md"):
         exec(block, {})
     assert capsys.readouterr().out.strip() == "True ('pneumonia', 'edema')"
+
+
+def test_a_network_of_torchvision_that_comes_as_an_object_is_told_its_mean_and_std(tmp_path: Path) -> None:
+    network = torchvision.models.squeezenet1_1(num_classes=2)
+    safetensors.torch.save_file(network.state_dict(), tmp_path / "w.safetensors")
+    (tmp_path / "net.py").write_text(
+        "import torchvision\n\ndef make():\n    return torchvision.models.squeezenet1_1(num_classes=2)\n"
+    )
+    three = {"size": 64, "channels": 3}
+    own = {**three, "mean": [0.5] * 3, "std": [0.25] * 3}
+    inside = torch.nn.Sequential(torch.nn.Identity(), network)
+    for found, input_, told in (
+        (network, three, True),
+        (network, own, False),
+        (network, {"size": 64}, False),
+        (inside, three, False),
+        (f"{tmp_path / 'net.py'}:make", three, True),
+    ):
+        weights = {} if not isinstance(found, str) else {"weights": tmp_path / "w.safetensors"}
+        model = load_predictor(found, labels=["a", "b"], input=input_, output="logit", device="cpu", **weights)
+        said = "is shown images without mean and std, and torchvision trains it with both: declare input: {channels: 3"
+        assert [said in remark for remark in model.remarks] == ([True] if told else [])

@@ -13,7 +13,7 @@ from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from citlr.data.pixels.colour import as_rgb, is_transparent, on_black, require_channels
 from citlr.data.pixels.png import HEAD, SIGNATURE, decode_plain_gray, is_plain_gray
-from citlr.data.pixels.shown import MAX_PIXELS, WHITE, Pixels, Remark, Seen, contrast
+from citlr.data.pixels.shown import BARE_DICOM, DICOM, MAX_PIXELS, WHITE, Pixels, Remark, Seen, contrast
 from citlr.data.pixels.square import FITS, Fit, Region
 from citlr.data.pixels.whole import whole_only
 from citlr.errors import InputError, require_known
@@ -72,10 +72,11 @@ def see_image(
     if named or is_dicom(source):
         if channels > 1:
             raise InputError(f"{source} is DICOM, which is read as grey: write it as an RGB PNG, or say channels: 1.")
-        from citlr.data.pixels.dicom import see_dicom
+        from citlr.data.pixels.dicom import show_dicom
 
-        film, remarks = see_dicom(source)
-        return Seen(fit_square(film, size=size, fit=fit), contrast(film), remarks, kind="DICOM")
+        film, remarks, stated = show_dicom(source)
+        kind = DICOM if stated else BARE_DICOM
+        return Seen(fit_square(film, size=size, fit=fit), contrast(film), remarks, kind=kind)
     with _opened(source) as image:
         kind = f"{image.format}, {MODES.get(image.mode, image.mode)}"
         return replace(_seen(image, size, fit, white=white, channels=channels), kind=kind)

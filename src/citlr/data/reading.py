@@ -19,7 +19,7 @@ from citlr.data.pixels.square import FITS, Fit
 from citlr.data.pixels.survey import KIND, SIZES
 from citlr.data.preconditions import aside_covariates, note_marks, raw_counts, require_levels_to_learn, require_roles
 from citlr.data.splits import assign_splits, read_split_names, require_disjoint
-from citlr.data.tables.bins import UNCLEAR, cut_bins, is_age, read_ages
+from citlr.data.tables.bins import UNCLEAR, cut_bins, is_age, numbers_of, read_ages
 from citlr.data.tables.columns import pick_columns, wanted_columns
 from citlr.data.tables.levels import levels_of, merge_covariate, name_levels, with_counts
 from citlr.data.tables.numbers import asked_as_number, banded, is_number, note_codes, read_number, require_support
@@ -171,6 +171,7 @@ def read_cohort(
     steps.apply_keep(recorder, keep or {})
     for label in labels:
         recorder.frame[label] = steps.read_labels(recorder.frame[label], uncertain=uncertain, source=source)
+        steps.note_absent(recorder, label)
     if "age" not in names:
         _read_age(recorder, roles)
     root = Path(images)
@@ -238,6 +239,8 @@ def _read_attributes(recorder: FlowRecorder, roles: _Roles, conflicts: Policy) -
         if name in roles.bins:
             raw = recorder.frame[name]
             ages = is_age((name, column), raw)
+            numbers = numbers_of(raw, source=roles.source, ages=ages, column=column)
+            note_codes(recorder, name, numbers, step=name, ages=ages)
             binned = cut_bins(raw, roles.bins[name], source=roles.source, ages=ages, column=column)
             recorder.frame[name] = binned
             recorder.keep(binned.notna() | (raw_text(raw) == ""), name, f"{name}: {UNCLEAR}")
@@ -268,6 +271,7 @@ def _read_age(recorder: FlowRecorder, roles: _Roles) -> None:
         recorder.frame["age"] = np.nan
         recorder.start("covariates", f"the age is not used: {error}")
         return
+    note_codes(recorder, "age", recorder.frame["age"], ages=True)
     above = int((recorder.frame["age"].isna() & (raw_text(raw) != "")).sum())
     if above:
         recorder.start("covariates", f"ages above {OLDEST:g} years count as not stated ({above})")
@@ -283,4 +287,4 @@ def _read_covariates(recorder: FlowRecorder, roles: _Roles) -> None:
                 recorder.start("covariates", f"'{name}' is a number: words count as not stated{with_counts(words)}")
             merge_covariate(recorder, name)
             if is_number(recorder.frame[name]):
-                note_codes(recorder, name)
+                note_codes(recorder, name, recorder.frame[name])

@@ -2,6 +2,7 @@
 
 import math
 import posixpath
+import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,11 @@ SUFFIXES = (*PLAIN_SUFFIXES, *DICOM_SUFFIXES)
 MAX_CODES = 20
 # What stands for patients who are not known, beside what does for any attribute.
 _NOBODY = UNSTATED | {"none", "anonymous", "anonymized", "anonymised", "anon", "deidentified", "de-identified", "no id"}
+# What is behind the name of a patient of whom each side counts as one.
+_SIDE = re.compile(
+    r"(?P<whole>.+?)(?:[ _.-]*(?P<word>left|right)|[ _.-]+(?P<short>l|r|od|os|le|re))(?:\.\w{2,5})?", re.IGNORECASE
+)
+_OF_SIDE = {"left": "l", "l": "l", "os": "l", "le": "l", "right": "r", "r": "r", "od": "r", "re": "r"}
 # One patient has so many images, and so many times as many as any other, only where it is no patient.
 _MANY, _TIMES = 10, 10
 
@@ -53,6 +59,25 @@ def identify(recorder: FlowRecorder, *, source: str) -> None:
     require_exact(recorder.frame["patient_id"], source=source, what="patients")
     require_one_spelling(recorder.frame["patient_id"], source=source, what="patient")
     _note_nobody(recorder)
+    _note_sides(recorder)
+
+
+def _note_sides(recorder: FlowRecorder) -> None:
+    """Tell in the flow of patients of whom the left and the right side are two, such as `10_left` and `10_right`."""
+    sides = dict[str, set[str]]()
+    for name in recorder.frame["patient_id"].unique():
+        found = _SIDE.fullmatch(name)
+        if found:
+            side = found["word"] or found["short"]
+            sides.setdefault(fold(found["whole"]), set()).add(_OF_SIDE[side.lower()])
+    both = [whole for whole, found in sides.items() if len(found) > 1]
+    # As many as no other way of naming gives by chance.
+    if len(both) > max(len(sides) / 2, recorder.frame["patient_id"].nunique() / 4):
+        recorder.start(
+            "patient",
+            f"{len(both)} patients stand there as two, a left and a right one, such as '{shortened(both[0], 40)}': "
+            "these may lie in two splits, and intervals come out too narrow; give both sides one patient",
+        )
 
 
 def _note_nobody(recorder: FlowRecorder) -> None:
@@ -193,6 +218,18 @@ def read_labels(
     return floats.mask(doubtful, {"zeros": 0.0, "ones": 1.0}.get(uncertain, np.nan))
 
 
+def note_absent(recorder: FlowRecorder, label: str) -> None:
+    """Tell in the flow of a finding that is present wherever it is stated: blank may have been meant as absent."""
+    values = recorder.frame[label]
+    blank = int(values.isna().sum())
+    if blank and (values == 1).sum() == len(values) - blank > 0:
+        recorder.start(
+            "labels",
+            f"'{label}' is 1 wherever it is stated, and blank in {blank} images, which count as not stated: write 0 "
+            "where it is absent",
+        )
+
+
 def apply_keep(recorder: FlowRecorder, keep: Mapping[str, Sequence[str] | str]) -> None:
     """Keep the rows whose value is among those listed, column by column; what was left out is counted by value."""
     for column, allowed in keep.items():
@@ -230,7 +267,10 @@ def drop_lateral(recorder: FlowRecorder, root: Path) -> None:
         if stated.notna().any():
             frame["view"] = view = view.fillna(stated)
     said = raw_text(view)
-    side = said.map({value: VIEW.get(fold(value), "") for value in said.unique()})
+    words = {value: fold(value) for value in said.unique()}
+    # Beside an R, an L is the left side of the body, as of eyes and breasts.
+    left = {"l"} if "r" in words.values() else set()
+    side = said.map({value: "" if word in left else VIEW.get(word, "") for value, word in words.items()})
     strange, lateral = side == "", side == "lateral"
     # Where no word is known, the column is not about what is lateral.
     if strange.any() and (side.isin(VIEWS.levels)).any():

@@ -134,7 +134,7 @@ class BatchedPredictor(ABC):
     def predict(self, images: NDArray[np.float32], *, tick: Ticker = silent) -> NDArray[np.float64]:
         """Give the probability (n, n_labels) of every label for every image (n, c, H, W)."""
         raw = self.outputs(images, tick=tick)
-        columns = self.output.indices(self.labels, raw.shape[1], self.name)
+        columns = self._columns(raw.shape[1])
         values = raw[:, columns]
         if self.output.kind == "logit":
             # NaN must be named before the activation hides an infinite logit as 0 or 1
@@ -143,6 +143,14 @@ class BatchedPredictor(ABC):
             values = activate(raw, self.output.activation)[:, columns]
         require_probabilities(values, self.labels, self.name, raw=raw, output=self.output)
         return np.clip(values, 0.0, 1.0)
+
+    def _columns(self, n_outputs: int) -> list[int]:
+        """Find the output of every label."""
+        return self.output.indices(self.labels, n_outputs, self.name)
+
+    def naming(self, n_outputs: int) -> tuple[str, ...]:
+        """Say what is to be said of the names that a model itself has for its outputs."""
+        return ()
 
     def outputs(self, images: NDArray[np.float32], *, tick: Ticker = silent) -> NDArray[np.float64]:
         """Give what the model itself gives, before activation and choice of columns: float64 (n, n_outputs)."""

@@ -141,7 +141,9 @@ def _notes(predictor: Predictor, images: NDArray[np.float32], values: NDArray[np
                 "declare them: input: {low: ..., high: ...}."
             )
     if isinstance(predictor, BatchedPredictor):
-        notes.extend(doubts(predictor.outputs(images), predictor.output, predictor.labels, predictor.name))
+        given = predictor.outputs(images)
+        notes.extend(doubts(given, predictor.output, predictor.labels, predictor.name))
+        notes.extend(predictor.naming(given.shape[1]))
         if is_unknown(predictor.fingerprint()):
             notes.append(
                 f"Model '{predictor.name}' runs code whose answers may rest on something outside it, such as a file or "

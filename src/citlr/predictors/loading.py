@@ -17,7 +17,7 @@ from citlr.predictors.base import BatchedPredictor, Predictor, choose_device
 from citlr.predictors.beside import as_written
 from citlr.predictors.declared import Declared, with_columns
 from citlr.predictors.foreign import nearest, require_file, user_code
-from citlr.predictors.named import build_named, is_named, normalisation
+from citlr.predictors.named import build_named, is_named, normalisation, unnormalised
 from citlr.predictors.specs import InputSpec, OutputSpec, require_choice, require_labels
 from citlr.run.files import kind_of_path
 from citlr.text import shown
@@ -133,7 +133,7 @@ def load_predictor(
             )
         return model
     with user_code(f"Model '{name or type(source).__name__}' cannot be loaded"):
-        return _from_object(source, kind, declared, label=type(source).__name__)
+        return _as_it_came(source, kind, declared, label=type(source).__name__)
 
 
 def _anywhere(source: str) -> str:
@@ -212,7 +212,14 @@ def _from_import(source: str, kind: str | None, declared: Declared) -> Predictor
                 _require_trained(model, call_factory(make, source), source)
         elif isinstance(model, type):
             raise InputError(f"Class '{source}' needs arguments: write a function without any that makes the model.")
-    return _from_object(model, kind, declared, label=name)
+    return _as_it_came(model, kind, declared, label=name)
+
+
+def _as_it_came(found: Any, kind: str | None, declared: Declared, *, label: str) -> Predictor:
+    model = _from_object(found, kind, declared, label=label)
+    if isinstance(model, BatchedPredictor):
+        model.remarks = (*model.remarks, *unnormalised(model.name, found, declared))
+    return model
 
 
 def _require_trained(model: torch.nn.Module, again: Any, source: str) -> None:

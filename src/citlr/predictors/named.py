@@ -15,6 +15,8 @@ from citlr.text import shown
 LIBRARIES = ("torchvision", "timm")
 # Outputs of a network as it comes; a head of another size is known by the weights.
 _USUAL = 1000
+# What torchvision subtracts and divides by in the training of all its networks.
+_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 def is_named(source: str) -> bool:
@@ -49,11 +51,23 @@ def normalisation(source: str, network: torch.nn.Module) -> tuple[str, ...]:
     if library == "torchvision":
         published = next(iter(importlib.import_module("torchvision.models").get_model_weights(name)), None)
         known = {} if published is None else vars(published.transforms())
+    return _shown_otherwise(source, library, known)
+
+
+def unnormalised(name: str, network: object, declared: Declared) -> tuple[str, ...]:
+    """Say the same of a library's network that comes as an object, where it reads three channels."""
+    library = type(network).__module__.partition(".")[0]
+    if library not in LIBRARIES or declared.says("mean", "std") or getattr(declared.input, "channels", 1) != 3:
+        return ()
+    return _shown_otherwise(name, library, getattr(network, "pretrained_cfg", None) or _IMAGENET)
+
+
+def _shown_otherwise(name: str, library: str, known: Mapping[str, Any]) -> tuple[str, ...]:
     if "mean" not in known or "std" not in known:
         return ()
     mean, std = (shown([round(value, 4) for value in known[what]]) for what in ("mean", "std"))
     return (
-        f"Model '{source}' is shown images without mean and std, and {library} trains it with both: declare input: "
+        f"Model '{name}' is shown images without mean and std, and {library} trains it with both: declare input: "
         f"{{channels: 3, mean: {mean}, std: {std}}} if its weights were trained so.",
     )
 

@@ -14,8 +14,8 @@ import pandas as pd
 
 from citlr.console import QUIET, Narrator
 from citlr.data.flow import FlowRecorder
-from citlr.data.images import DICOM_SUFFIXES, is_dicom, require_openable
-from citlr.data.pixels.png import SIGNATURE
+from citlr.data.images import DICOM_SUFFIXES, MODES, is_dicom, require_openable
+from citlr.data.pixels.png import SIGNATURE, jpeg_is_damaged
 from citlr.data.pixels.shown import WHITE, Remark
 from citlr.data.pixels.source import FolderPixels, inside, leads_out, map_ordered
 from citlr.data.pixels.survey import KIND, SIZES, Look, Survey
@@ -32,6 +32,8 @@ _CHUNK = 64
 MISSING = "missing"
 # Bytes from the middle of files of one size, by which most of them differ.
 _PIECE = 1024
+# JPEG that the strict decoder knows; it takes CMYK for damaged.
+_JPEGS = {f"{kind}, {MODES[mode]}" for kind in ("JPEG", "MPO") for mode in ("L", "RGB")}
 # Images decoded where the check decodes none.
 _SAMPLE = 16
 
@@ -208,7 +210,10 @@ def _middle(file: Path) -> str:
 
 
 def _decoded(root: Path, path: str, *, channels: int) -> Look:
-    return Look.at(path, FolderPixels(root, channels=channels).see(path))
+    look = Look.at(path, FolderPixels(root, channels=channels).see(path))
+    if look.marks[KIND] in _JPEGS and jpeg_is_damaged(inside(root, path).read_bytes()):
+        return replace(look, remarks=(*look.remarks, Remark.DAMAGED))
+    return look
 
 
 def _structure(root: Path, path: str) -> Look:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import struct
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,15 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from citlr.data.pixels.display import WINDOWS, Window, display, squared
-from citlr.data.pixels.header import Header
+from citlr.data.pixels.header import Header, take_from_frame
 from citlr.data.pixels.shown import MAX_PIXELS, Pixels, Remark
 from citlr.errors import CitlrError, InputError, needed, require_known
 from citlr.run.files import require_regular
 from citlr.text import shortened
 
 # The reader skips every element that is not listed, so nothing about the patient can reach an artefact. All are in the
-# groups acquisition (0018), image pixel (0028, 7FE0), presentation (2050) and view code (0054), but modality and intent
-# (0008); none is in group 0010.
+# groups acquisition (0018), image pixel (0028, 7FE0), presentation (2050), frame (5200) and view code (0054), but
+# modality and intent (0008); none is in group 0010.
 DISPLAY_TAGS = (
     "TransferSyntaxUID",
     "SamplesPerPixel",
@@ -35,6 +36,7 @@ DISPLAY_TAGS = (
     "PixelRepresentation",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
+    "BurnedInAnnotation",
     "PixelSpacing",
     "ImagerPixelSpacing",
     "NominalScannedPixelSpacing",
@@ -48,8 +50,14 @@ DISPLAY_TAGS = (
     "WindowWidth",
     "PresentationLUTShape",
     "PresentationIntentType",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
     "PixelData",
 )
+# Where a compressed picture says how large it is: behind the markers of a frame (JPEG, JPEG-LS), or in that of its
+# size, with the place of its upper left corner (JPEG 2000).
+_FRAMES = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
+_SIZE = re.compile(rb"\xff\x4f\xff\x51.{4}(.{4})(.{4})(.{4})(.{4})", re.DOTALL)
 HEADER_TAGS = ("Modality", "ViewPosition", "ViewCodeSequence", "Rows", "Columns")
 # What pydicom and its decoders warn of is either named by an error of this file, or changes no pixel.
 _NOISY = re.compile(r"(pydicom|pylibjpeg|libjpeg|openjpeg|rle)(\.|$)")
@@ -71,7 +79,13 @@ class DicomHeader:
 
 
 def see_dicom(path: str | os.PathLike[str], *, window: Window = "header") -> tuple[Pixels, tuple[Remark, ...]]:
-    """Read a single-frame radiograph as it is meant to be looked at, air dark and bone bright, with remarks.
+    """Read a single-frame radiograph as it is meant to be looked at, air dark and bone bright, with remarks."""
+    shown, remarks, _ = show_dicom(path, window=window)
+    return shown, remarks
+
+
+def show_dicom(path: str | os.PathLike[str], *, window: Window = "header") -> tuple[Pixels, tuple[Remark, ...], bool]:
+    """Read a radiograph as `see_dicom` does; besides, whether its header said how it is to be shown.
 
     Stored values go through the modality transform (rescale slope and intercept, or its table), then through the VOI
     table or window (DICOM PS3.3 C.11.2), and MONOCHROME1 or a presentation LUT shape of INVERSE is inverted. Padding
@@ -81,15 +95,18 @@ def see_dicom(path: str | os.PathLike[str], *, window: Window = "header") -> tup
     """
     require_known(window, WINDOWS, f"window='{window}' is not known")
     film = Film.of(path)
-    stored = film.decode()
-    shown, remarks = film.show(stored, window)
+    stored, above = film.decode()
+    shown, remarks, stated = film.show(stored, window)
     square = squared(film.header, shown)
     more = {
-        Remark.BITS: film.has_more_bits(stored),
+        Remark.BITS: above and not film.has_own_depth,
+        Remark.DEEPER: above and film.has_own_depth,
         Remark.OBLONG: square.shape != shown.shape,
+        Remark.LONG: film.is_too_long,
+        Remark.BURNT: film.header.text("BurnedInAnnotation").upper() == "YES",
         Remark.RAW: film.header.text("PresentationIntentType").upper() == "FOR PROCESSING",
     }
-    return square.astype(np.float32)[None], (*remarks, *(remark for remark, holds in more.items() if holds))
+    return square.astype(np.float32)[None], (*remarks, *(remark for remark, holds in more.items() if holds)), stated
 
 
 def read_header(path: str | os.PathLike[str]) -> DicomHeader:
@@ -123,18 +140,43 @@ class Film:
         dataset = _read(file, DISPLAY_TAGS)
         header = Header(file, dataset)
         shape = _plain_radiograph(header)
+        take_from_frame(header)
         decoder = _decoder(file, str(getattr(dataset.file_meta, "TransferSyntaxUID", "") or ""))
         film = cls(file, header, decoder, header.raw("PixelData"), shape)
-        need = shape[0] * shape[1] * header.whole("BitsAllocated") // 8
-        if not decoder.UID.is_encapsulated and len(film.content) < need:
+        if not decoder.UID.is_encapsulated and len(film.content) < film.need:
             raise InputError(
-                f"{file} cannot be decoded, it may be truncated: {len(film.content)} of {need} bytes of pixels."
+                f"{file} cannot be decoded, it may be truncated: {len(film.content)} of {film.need} bytes of pixels."
+            )
+        own = _own_size(film.content) if decoder.UID.is_encapsulated else None
+        # Of another number of pixels, the decoder fails; these it would lay out in the wrong rows.
+        if own and own != shape and own[0] * own[1] == shape[0] * shape[1]:
+            raise InputError(
+                f"{file} states {shape[1]} x {shape[0]} pixels, and its compressed picture has {own[1]} x {own[0]}; "
+                "export it again."
             )
         return film
 
-    def decode(self) -> npt.NDArray[Any]:
-        """Give the stored values (H, W), whole numbers."""
+    @property
+    def need(self) -> int:
+        """How many bytes the pixels take, where they are not compressed."""
+        return self.shape[0] * self.shape[1] * self.header.whole("BitsAllocated") // 8
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether a second picture, or one of twice the depth, would have room behind the pixels; writers pad less."""
+        return not self.decoder.UID.is_encapsulated and len(self.content) >= 2 * self.need
+
+    @property
+    def has_own_depth(self) -> bool:
+        """Whether the compressed values say themselves how many bits they have, whatever the header says."""
+        from pydicom.uid import JPEG2000TransferSyntaxes
+
+        return self.decoder.UID in JPEG2000TransferSyntaxes
+
+    def decode(self) -> tuple[npt.NDArray[Any], bool]:
+        """Give the stored values (H, W), whole numbers, and whether words held more than these and their sign."""
         rows, columns = self.shape
+        bits = self.header.whole("BitsStored")
         described = {
             "rows": rows,
             "columns": columns,
@@ -142,33 +184,34 @@ class Film:
             "number_of_frames": 1,
             "photometric_interpretation": self.header.text("PhotometricInterpretation"),
             "bits_allocated": self.header.whole("BitsAllocated"),
-            "bits_stored": self.header.whole("BitsStored"),
+            "bits_stored": bits,
             "pixel_representation": self.header.whole("PixelRepresentation"),
             "pixel_keyword": "PixelData",
             "pixel_vr": self.header.representation("PixelData"),
+            "correct_unused_bits": False,
         }
         try:
-            stored, _ = self.decoder.as_array(self.content, index=0, **described)
+            decoded, _ = self.decoder.as_array(self.content, index=0, **described)
         except Exception as error:  # each decoder raises its own kind, with a page of words
             how = _compression(self.decoder.UID)
             raise InputError(
                 f"{self.file} cannot be decoded: it is {how}, and no installed decoder takes it; see whether the file "
                 "is whole, or write it without compression."
             ) from error
-        return np.asarray(stored).reshape(rows, columns)
+        words = np.asarray(decoded).reshape(rows, columns)
+        width = words.dtype.itemsize
+        unused = 8 * width - bits
+        if not unused:
+            return words, False
+        stored = (words << unused) >> unused
+        plain, held = (one.astype(f"{words.dtype.kind}{width}").view(f"u{width}") for one in (stored, words))
+        above = bool(((held != plain) & (held >> bits > 0)).any())
+        return words if self.has_own_depth else stored, above
 
-    def has_more_bits(self, stored: npt.NDArray[Any]) -> bool:
-        """Say whether words that are not compressed hold more than the stored values and their sign."""
-        bits, width = self.header.whole("BitsStored"), stored.dtype.itemsize
-        if self.decoder.UID.is_encapsulated or width == 1 or bits == 8 * width:
-            return False
-        order = "<" if self.decoder.UID.is_little_endian else ">"
-        words = np.frombuffer(self.content, f"{order}u{width}", stored.size).reshape(stored.shape)
-        plain = stored.astype(f"{stored.dtype.kind}{width}").view(f"u{width}")
-        return bool(((words != plain) & (words >> bits > 0)).any())
-
-    def show(self, stored: npt.NDArray[Any], window: Window) -> tuple[npt.NDArray[np.float64], tuple[Remark, ...]]:
-        """Turn stored values (H, W) into grey values in [0, 1] as the header asks for."""
+    def show(
+        self, stored: npt.NDArray[Any], window: Window
+    ) -> tuple[npt.NDArray[np.float64], tuple[Remark, ...], bool]:
+        """Turn stored values (H, W) into grey values in [0, 1] as the header asks for, see `display`."""
         try:
             return display(self.header, stored, window)
         except InputError:
@@ -234,6 +277,26 @@ def _decoder(file: Path, syntax: str) -> Any:
             "write it without compression."
         )
     return decoder
+
+
+def _own_size(content: bytes) -> tuple[int, int] | None:
+    """Give rows and columns as a compressed picture states them; None where it does not."""
+    from pydicom.encaps import get_frame
+
+    try:
+        stream = get_frame(content, 0, number_of_frames=1)
+        if size := _SIZE.search(stream):
+            right, lower, left, upper = (int.from_bytes(side) for side in size.groups())
+            return lower - upper, right - left
+        place = 2 if stream.startswith(b"\xff\xd8\xff") else len(stream)
+        while stream[place] == 0xFF:
+            if stream[place + 1] in _FRAMES:
+                rows, columns = struct.unpack(">HH", stream[place + 5 : place + 9])
+                return (rows, columns) if rows else None  # stated behind the picture
+            place += 2 + int.from_bytes(stream[place + 2 : place + 4])
+    except Exception:  # a damaged stream, which the decoder names
+        pass
+    return None
 
 
 def _compression(syntax: Any) -> str:

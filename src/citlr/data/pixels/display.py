@@ -25,8 +25,10 @@ POOR_SHARE = 0.02
 OBLONG = (1.01, 8.0)
 
 
-def display(header: Header, stored: npt.NDArray[Any], window: Window) -> tuple[Values, tuple[Remark, ...]]:
+def display(header: Header, stored: npt.NDArray[Any], window: Window) -> tuple[Values, tuple[Remark, ...], bool]:
     """Show stored values (H, W) in [0, 1], air dark and bone bright; with what had to be said on the way.
+
+    Besides, whether the header said how.
 
     What the header asks for counts only where it shows something of the pixels; else the percentile window is taken,
     with a remark.
@@ -39,18 +41,19 @@ def display(header: Header, stored: npt.NDArray[Any], window: Window) -> tuple[V
         # A window is in the units of the rescaled values: without these it says nothing.
         shown, said = _by_header(header, values)
         remarks += said
+    stated = shown is not None
     if shown is None:
         shown = by_range(values, padding, window)
     elif _poor(shown, padding):
         plain = by_range(values, padding, "percentile")
         if not np.isfinite(shown).all() or not _poor(plain, padding):
-            shown = plain
+            shown, stated = plain, False
             remarks = [*(one for one in remarks if one is Remark.RESCALE), Remark.WINDOW]
     # In the objects that state both they say the same thing (PS3.3 C.8.11.3.1): either is enough, both invert once.
     if header.text("PhotometricInterpretation") == "MONOCHROME1" or header.text("PresentationLUTShape") == "INVERSE":
         shown = 1.0 - shown
     shown[padding] = 0.0
-    return shown, tuple(remarks)
+    return shown, tuple(remarks), stated
 
 
 def rescaled(header: Header, stored: npt.NDArray[Any]) -> tuple[Values, bool]:

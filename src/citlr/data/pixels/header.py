@@ -19,6 +19,13 @@ Value = str | float
 # Value representations that hold binary numbers, and what `struct` calls them (DICOM PS3.5 table 6.2-1).
 _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "UV": "Q", "SV": "q", "FL": "f", "FD": "d", "OW": "H"}
 
+# Where enhanced objects keep it (DICOM PS3.3 C.7.6.16.2): the sequence, and the elements of its item.
+_OF_FRAME = {
+    "PixelMeasuresSequence": ("PixelSpacing",),
+    "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
+    "FrameVOILUTSequence": ("WindowCenter", "WindowWidth", "VOILUTFunction"),
+}
+
 
 @dataclass(frozen=True)
 class Header:
@@ -105,6 +112,21 @@ class Header:
             raise InputError(
                 f"{self.file} has '{shortened(str(value))}' as {name} in its header, which is no number."
             ) from error
+
+
+def take_from_frame(header: Header) -> None:
+    """Put what an enhanced object says of its one frame where others have it: rescale, window, size of the pixels.
+
+    What is said of the frame goes before what is said of all. Only listed elements are taken, none about the patient.
+    """
+    for groups in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
+        frame = header.item(groups)
+        for macro, names in _OF_FRAME.items():
+            item = frame and frame.item(macro)
+            for name in names:
+                element = item and item.dataset.get_item(name, keep_deferred=True)
+                if element is not None and not header.text(name):
+                    header.dataset[name] = element
 
 
 def _usual(name: str) -> str:

@@ -22,6 +22,8 @@ Pixels = npt.NDArray[np.float32]
 DEPTHS = (8, 10, 12, 14)
 _SAMPLE = 65536
 _MIDDLE = (0.5, 99.5)
+# Kinds of file: DICOM that is shown as its header asks for, and such that is shown by its values alone.
+DICOM, BARE_DICOM = "DICOM", "DICOM, between percentiles"
 
 
 class Remark(StrEnum):
@@ -36,6 +38,16 @@ class Remark(StrEnum):
     BITS = (
         "with bits set above those that are stored, which are left out: an overlay, or values of more bits than stated"
     )
+    DEEPER = (
+        "with compressed values of more bits than their header states, which are read as they are: an overlay, or a "
+        "BitsStored that is too small"
+    )
+    DAMAGED = "whose JPEG is damaged, so that parts of them come out wrong or grey: look at them, or fetch them again"
+    LONG = (
+        "with twice the bytes of pixels that their header asks for, or more, of which the first are read: see whether "
+        "they have more bits, or several frames"
+    )
+    BURNT = "with text burnt into the picture, as their header says: it may name the patient, or tell levels apart"
     OBLONG = "with pixels that are no squares, and shown in their true shape"
     RAW = "marked for processing, not for presentation: raw images of the detector, which nobody is meant to look at"
     NARROW = "with a window narrower than 1, which is taken as exact"

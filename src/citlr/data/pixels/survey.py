@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from citlr.data.flow import FlowRecorder
-from citlr.data.pixels.shown import FAINT, WHITE, Remark, Seen, blank_fault, white_of
+from citlr.data.pixels.shown import BARE_DICOM, DICOM, FAINT, WHITE, Remark, Seen, blank_fault, white_of
 
 # So many images, and such a share of those with 16 bits, are more than a few that are dark.
 SOME = (5, 0.05)
+# Files whose window was there and showed nothing are told apart from these.
+_REPLACED = {Remark.WINDOW, Remark.RESCALE}
 # Columns of what decoded files are like, see `Look.marks`: their size in three readings, and their kind.
 SIZES, KIND = ("file side", "file size", "file shape"), "file kind"
 
@@ -88,10 +90,22 @@ class Survey:
                 "they were written so, they are too dark; write all with one depth",
                 low,
             )
+        self._remark_mixture(recorder, kept, of)
         for remark in Remark:
             names = [one.name for one in kept if remark in one.remarks or self._faint(one, remark)]
             if names:
                 recorder.remark(f"{len(names)}{of} images {remark}", names)
+
+    def _remark_mixture(self, recorder: FlowRecorder, kept: Sequence[Look], of: str) -> None:
+        """Tell where some DICOM files are shown by their own window, and others, which have none, by their values."""
+        films = [one for one in kept if one.marks.get(KIND) in (DICOM, BARE_DICOM)]
+        bare = [one.name for one in films if one.marks[KIND] == BARE_DICOM and not _REPLACED & {*one.remarks}]
+        if min(len(bare), len(films) - len(bare)) >= max(SOME[0], SOME[1] * len(films)):
+            recorder.remark(
+                f"{len(bare)}{of} DICOM images without a window or table of their own, shown between percentiles, "
+                "beside others that are shown by theirs: see whether both look alike",
+                bare,
+            )
 
     def _span(self, one: Look) -> float:
         return one.contrast * (WHITE / self.white if one.peak else 1.0)

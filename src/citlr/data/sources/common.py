@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from citlr.console import Narrator
+from citlr.data.flow import FlowRecorder
 from citlr.data.tables.bins import MAX_STRANGE
 from citlr.data.tables.columns import require_unique
-from citlr.data.tables.vocabulary import raw_text
+from citlr.data.tables.vocabulary import OLDEST, raw_text
 from citlr.errors import InputError
 
 Place = str | os.PathLike[str]
@@ -92,6 +93,13 @@ def years_of(dates: pd.Series, *, source: str) -> pd.Series:
             f"'{text[strange].iloc[0][:80]}'; write 20140915 or 2014-09-15."
         )
     return pd.Series(year.to_numpy(), index=dates.index, name=dates.name)
+
+
+def note_no_ages(recorder: FlowRecorder, stated: pd.Series, age: pd.Series) -> None:
+    """Tell in the flow of ages that were stated, and are none: typing errors that count as not stated."""
+    none = int((stated & age.isna()).sum())
+    if none:
+        recorder.start("age", f"ages above {OLDEST:g} years or below 0 count as not stated ({none})")
 
 
 def join(frame: pd.DataFrame, table: pd.DataFrame, on: str | list[str], unmatched: str) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
-from citlr.data.sources.common import Place, Tables, find_optional, located
+from citlr.data.sources.common import Place, Tables, find_optional, located, note_no_ages
 from citlr.data.sources.study import DEFAULT, Source, Study, add_sex, begin, chosen_labels, complete
 from citlr.data.splits import assign_splits
 from citlr.data.tables.columns import pick_columns, table_columns
@@ -62,11 +62,13 @@ def prepare_nih(root: Place, *, table: str | None = None, study: Study = DEFAULT
     frame["path"] = located(frame["image_id"], folder, FOLDERS, usual="images/")
     add_sex(frame, study, source=file.name)
     frame["view"] = translate(frame["view"], VIEW, source=file.name, what="view", allow_unknown=study.allow_unknown)
+    stated = raw_text(frame["age"]) != ""
     frame["age"] = read_age(frame["age"], source=file.name, cap=study.age_cap)
     labels = chosen_labels(study, LABELS, DEFAULT_LABELS, source=NAME)
     _add_findings(frame, labels, file, allow_unknown=study.allow_unknown)
     source = Source(NAME, folder, ("sex", "age_group"), ("sex",))
     recorder = begin(frame, study, source, table=file.name)
+    note_no_ages(recorder, stated, frame["age"])
     recorder.keep(recorder.frame["patient_id"] != "", "patient", "no patient")
     _add_official(recorder.frame, folder, study)
     return complete(recorder, study, source, labels=labels, narrator=narrator)

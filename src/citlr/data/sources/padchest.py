@@ -9,7 +9,7 @@ import pandas as pd
 from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
 from citlr.data.flow import FlowRecorder
-from citlr.data.sources.common import Place, Tables, keys_of, years_of
+from citlr.data.sources.common import Place, Tables, keys_of, note_no_ages, years_of
 from citlr.data.sources.study import DEFAULT, Source, Study, add_sex, begin, chosen_labels, complete
 from citlr.data.tables.columns import pick_columns
 from citlr.data.tables.vocabulary import VIEW, raw_text, read_age, translate
@@ -55,6 +55,7 @@ def prepare_padchest(
     frame["age"] = read_age(age.where(age >= 0).rename("age"), source=file.name, cap=study.age_cap)
     source = Source(NAME, folder, ("sex", "age_group"), ("sex",))
     recorder = begin(frame, study, source, table=file.name)
+    note_no_ages(recorder, age.notna(), frame["age"])
     recorder.keep(recorder.frame["patient_id"] != "", "patient", "no patient")
     labels = _add_findings(recorder, study, file)
     return complete(recorder, study, source, labels=labels, narrator=narrator)

@@ -18,6 +18,7 @@ from citlr.data.steps import Blank, read_labels, require_levels, require_own_fil
 from citlr.data.tables.bins import cut_bins
 from citlr.data.tables.columns import refuse_unsafe_paths, require_unique
 from citlr.data.tables.levels import with_counts
+from citlr.data.tables.numbers import note_codes
 from citlr.data.tables.printable import require_exact
 from citlr.data.tables.vocabulary import FRONTAL, RACES, SEX, STUDY_RACES, UNKNOWN, Policy, raw_text, resolve, translate
 from citlr.errors import InputError, require_known
@@ -180,6 +181,8 @@ def complete(
     before = {name: raw_text(frame[f"raw_{name}"]) for name in source.attributes if f"raw_{name}" in frame}
     # As named before conflicts were resolved: the level of a patient may be another than that of his row.
     levels = {name: dict(zip(raw, frame[f"named_{name}"], strict=True)) for name, raw in before.items()}
+    if "age" in frame:
+        note_codes(recorder, "age", frame["age"], ages=True)
     _keep_views(recorder, study)
     _keep_ages(recorder, study, attributes)
     for name in attributes:

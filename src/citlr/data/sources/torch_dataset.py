@@ -17,12 +17,14 @@ from PIL import Image, ImageOps
 
 from citlr.console import QUIET, Narrator
 from citlr.data.cohort import Cohort
+from citlr.data.flow import FlowRecorder
 from citlr.data.images import fit_square
 from citlr.data.pixels.colour import as_rgb, luminance
-from citlr.data.pixels.shown import BLANK, NOTHING, Pixels, blank_fault, contrast
+from citlr.data.pixels.shown import BLANK, FAINT, NOTHING, Pixels, Remark, blank_fault, contrast
 from citlr.data.pixels.source import digest_of
 from citlr.data.pixels.square import Fit
 from citlr.data.reading import read_cohort
+from citlr.data.tables.vocabulary import findings
 from citlr.errors import InputError, did_you_mean
 
 # torchxrayvision scales every image to this range, in its own words "[-1024, 1024]".
@@ -162,11 +164,12 @@ def read_dataset(
     positions = {str(name): index for index, name in enumerate(frame["image_id"])}
     pixels = DatasetPixels(dataset, positions, _ranges(value_range, xray=described), cohort.channels)
     first = cohort.frame["image_id"].tolist()[:_FIRST]
+    recorder = FlowRecorder(cohort.frame, steps=cohort.flow)
     if not described:
-        _require_shown(pixels, first)
+        _require_shown(pixels, first, recorder, narrator)
     if not described or getattr(dataset, "data_aug", None) is not None:
         _require_still(pixels, first)
-    return replace(cohort, source=pixels)
+    return replace(cohort, source=pixels, flow=tuple(recorder.steps))
 
 
 def _xray_table(dataset: Any) -> pd.DataFrame:
@@ -242,13 +245,22 @@ def _ranges(stated: tuple[float, float] | None, *, xray: bool) -> dict[str, tupl
     return {"b": (0.0, 1.0), "i": (0.0, 255.0), "u": (0.0, 255.0), "f": XRAY_RANGE if xray else (0.0, 1.0)}
 
 
-def _require_shown(pixels: DatasetPixels, ids: list[str]) -> None:
-    blank = [image_id for image_id in ids if not _span(pixels.native(image_id)) >= BLANK]
+def _require_shown(pixels: DatasetPixels, ids: list[str], recorder: FlowRecorder, narrator: Narrator) -> None:
+    """Refuse items most of which show nothing, and tell where most use little of the grey range."""
+    spans = {image_id: _span(pixels.native(image_id)) for image_id in ids}
+    blank, faint = ([one for one, span in spans.items() if not span >= least] for least in (BLANK, FAINT))
     if 2 * len(blank) > len(ids):
         raise InputError(
             f"{len(blank)} of the first {len(ids)} items of the data set show nothing, the first: item "
             f"{pixels.positions[blank[0]]}; give value_range as its values for black and white."
         )
+    if 2 * len(faint) > len(ids):
+        recorder.remark(
+            f"{len(faint)} of the first {len(ids)} items {Remark.FAINT}, where black and white are those of their kind "
+            "of numbers: give value_range as theirs",
+            faint,
+        )
+        narrator.say(f"Remark: {recorder.steps[-1].reason}.")
 
 
 def _require_still(pixels: DatasetPixels, ids: list[str]) -> None:
@@ -291,7 +303,7 @@ def _scaled(image: npt.NDArray[Any], ranges: dict[str, tuple[float, float]], ind
 
 
 def _sex(frame: pd.DataFrame) -> pd.Series:
-    male, female = frame["sex_male"].astype(bool), frame["sex_female"].astype(bool)
+    male, female = (findings(frame[name]) == 1 for name in ("sex_male", "sex_female"))
     stated = pd.Series(np.where(male, "male", "female"), index=frame.index)
     # Blank where neither or both are set: kept out and counted, as any blank.
     return stated.where(male != female, None)

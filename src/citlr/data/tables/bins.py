@@ -80,6 +80,11 @@ def _require_one_unit(raw: pd.Series, column: str, source: str) -> None:
         )
 
 
+def numbers_of(values: pd.Series, *, source: str, ages: bool, column: str) -> pd.Series:
+    """Read what is cut into groups: ages in years, or plain numbers."""
+    return read_ages(values, source=source, column=column) if ages else to_numbers(values, source=source)
+
+
 def cut_bins(
     values: pd.Series, edges: Sequence[float], *, source: str, ages: bool = False, column: str = ""
 ) -> pd.Series:
@@ -95,7 +100,7 @@ def cut_bins(
         raise InputError(
             f"The bins of '{values.name}' are {list(edges)[:20]}; give at least one edge{least}, such as 60."
         )
-    numbers = read_ages(values, source=source, column=column) if ages else to_numbers(values, source=source)
+    numbers = numbers_of(values, source=source, ages=ages, column=column)
     known = numbers.notna()
     if ages:
         known &= ~(open_ended(values) & (numbers < inner[-1]))

@@ -79,7 +79,8 @@ def _read_kind(
     def keep(name: str) -> bool:
         return wanted is None or name in wanted
 
-    if kind in TEXT:
+    # Without a suffix, as the table of HAM10000 comes, it is text or named by its content.
+    if kind in TEXT or not kind:
         usual = "\t" if kind in (".tsv", ".tab") else ","
         header, cells = read_text(file, usual=usual, keep=keep, header_only=header_only)
         return _frame(_names(header, file), cells, verbatim)

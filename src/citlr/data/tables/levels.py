@@ -22,6 +22,8 @@ MOST_VALUES = 60
 # What a spreadsheet makes of a group such as 1-9, and such groups.
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[ T][\d:.]+)?|\d{1,2}-[A-Z][a-z]{2}|[A-Z][a-z]{2}-\d{1,2}")
 _RANGE = re.compile(r"\d+ ?[-\u2013] ?\d+")
+# What codebooks write for "not known", "refused" and the like, beside levels that are numbered.
+_CODE = re.compile(r"-[1-9]|-?(?:77+|88+|99+)|[789]")
 Rules = Mapping[str, str] | Sequence[str] | None
 
 
@@ -75,6 +77,8 @@ def name_levels(
     _require_apart([name for name in names.values() if name != UNKNOWN], attribute, source)
     recorder.frame[attribute] = raw.map(names)
     _note_spellings(recorder, attribute, names, counts)
+    if levels is None:
+        _note_code(recorder, attribute, names)
     if levels is None and UNKNOWN in names.values():
         stated = recorder.frame[attribute] != UNKNOWN
         recorder.keep(stated, attribute, f"{attribute}: not stated{with_counts(raw[~stated])}")
@@ -213,6 +217,24 @@ def _note_spellings(recorder: FlowRecorder, attribute: str, names: Mapping[str, 
     if merged:
         said = "; ".join(f"{name} from {_counted(spellings, counts)}" for name, spellings in merged.items())
         recorder.start(attribute, f"{attribute}: several values are one level ({said})")
+
+
+def _note_code(recorder: FlowRecorder, attribute: str, names: Mapping[str, str]) -> None:
+    """Tell in the flow of a level that looks like "not known": a -1, 9 or 99 beside levels that are counted through."""
+    levels = {*names.values()} - {UNKNOWN}
+    if not all(re.fullmatch(r"-?\d{1,4}", level) for level in levels):
+        return
+    codes = sorted((level for level in levels if _CODE.fullmatch(level)), key=int)
+    rest = sorted(int(level) for level in levels.difference(codes))
+    through = len(rest) > 1 and rest in ([*range(len(rest))], [*range(1, len(rest) + 1)])
+    if not through or any(0 < int(code) <= 2 * rest[-1] for code in codes):
+        return
+    for code in codes:
+        recorder.start(
+            attribute,
+            f"{attribute}: '{code}' is taken as a level of its own "
+            f"({int((recorder.frame[attribute] == code).sum())} images): leave blank what stands for 'not known'",
+        )
 
 
 def resolve_patients(recorder: FlowRecorder, attribute: str, policy: Policy) -> None:

@@ -22,6 +22,8 @@ MAX_CATEGORIES = 8
 BANDS = 4
 # A value is far from all others that lies so many ranges of the middle half beyond it; Tukey's outer fence has 3.
 FAR = 5.0
+# Ages that stand for none where nobody else is below the second number, or as old as those of `AGE_CAP`.
+NO_AGE, ADULT, UNKNOWN_AGE = (0, 1), 10, 99
 
 
 def is_number(column: pd.Series) -> bool:
@@ -79,12 +81,15 @@ def asked_as_number(values: pd.Series, levels: Rules, *, source: str) -> bool:
 def read_number(recorder: FlowRecorder, name: str, *, source: str, column: str) -> None:
     """Read an attribute that is a number, ages in years; what has no value is left out, and told."""
     raw = recorder.frame[name]
-    if not is_age((name, column), raw):
+    ages = is_age((name, column), raw)
+    if ages:
+        age = read_ages(raw, source=source, column=column)
+        recorder.frame[name] = age.mask(open_ended(raw) & (age < AGE_CAP))
+        recorder.keep(recorder.frame[name].notna(), name, f"{name}: {UNCLEAR}")
+    else:
         recorder.frame[name] = to_numbers(raw, source=source)
-        return
-    age = read_ages(raw, source=source, column=column)
-    recorder.frame[name] = age.mask(open_ended(raw) & (age < AGE_CAP))
-    recorder.keep(recorder.frame[name].notna(), name, f"{name}: {UNCLEAR}")
+    # Nines are far from all others, which is told later.
+    note_codes(recorder, name, recorder.frame[name], step=name, ages=ages, nines=False)
 
 
 def require_support(
@@ -137,18 +142,34 @@ def require_support(
         )
 
 
-def note_codes(recorder: FlowRecorder, name: str) -> None:
-    """Tell in the flow of a covariate's value that looks like "not known": the one below 0, or nines above all."""
-    counts = recorder.frame[name].value_counts()
+def note_codes(
+    recorder: FlowRecorder,
+    name: str,
+    numbers: pd.Series,
+    *,
+    step: str = "covariates",
+    ages: bool = False,
+    nines: bool = True,
+) -> None:
+    """Tell in the flow of a value that looks like "not known": the one below 0, or nines above all (`nines`).
+
+    Among ages, a 0 or 1 where nobody else is a child, and a 99 where nobody else is as old.
+    """
+    counts = numbers.value_counts()
     values = np.sort(counts.index.to_numpy(dtype=np.float64))
     if len(values) <= MAX_CATEGORIES:
         return
-    low = values[0] if re.fullmatch(r"-(1|7+|8+|9+)", f"{values[0]:g}") and values[1] >= 0 else np.nan
-    high = values[-1] if re.fullmatch("9{3,}", f"{values[-1]:.0f}") and values[-1] > 2 * abs(values[-2]) else np.nan
-    for code in (low, high):
-        if counts.get(code, 0) > 1:
+    lowest, low, high, highest = (float(values[place]) for place in (0, 1, -2, -1))
+    codes = {
+        lowest: (re.fullmatch(r"-(1|7+|8+|9+)", f"{lowest:g}") and low >= 0)
+        or (ages and lowest in NO_AGE and low >= ADULT),
+        highest: (nines and re.fullmatch("9{3,}", f"{highest:.0f}") and highest > 2 * abs(high))
+        or (ages and highest == UNKNOWN_AGE and high < AGE_CAP),
+    }
+    for code, looks_so in codes.items():
+        if looks_so and counts[code] > 1:
             recorder.start(
-                "covariates",
+                step,
                 f"'{name}' is {code:g} in {counts[code]} images, which is taken as a number: leave blank what stands "
                 "for 'not known'",
             )

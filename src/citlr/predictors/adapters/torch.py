@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ from citlr.predictors.declared import Declared, read_card
 from citlr.predictors.foreign import user_code
 from citlr.predictors.training.zoo import ZooNetwork
 from citlr.predictors.weights import WEIGHTS_ONLY, fill_module, read_states, read_weights
+from citlr.text import listed_few
+
+# Where modules keep the names of their outputs, torchxrayvision's first.
+_NAMES = ("pathologies", "targets", "class_names", "classes", "label_names", "labels")
 
 
 class TorchPredictor(BatchedPredictor):
@@ -39,9 +44,35 @@ class TorchPredictor(BatchedPredictor):
         # as it was before it was asked: what a call leaves behind, such as its last features, is not what it is
         shared = {id(one): one for one in (*self._module.parameters(), *self._module.buffers())}
         self._kept = self._module if origin or scripted else copy.deepcopy(self._module, shared)
+        self._heads = output_names(module)
 
     def _forward(self, batch: torch.Tensor) -> Any:
         return ask_network(self._module, batch)
+
+    def _columns(self, n_outputs: int) -> list[int]:
+        if self.output.columns is not None or not self._names(n_outputs) or n_outputs != len(self.labels):
+            return super()._columns(n_outputs)
+        own = places_of(self.labels, self._heads)
+        return [own[label] for label in self.labels] if len(own) == n_outputs else super()._columns(n_outputs)
+
+    def _names(self, n_outputs: int) -> bool:
+        # A head that was replaced may leave the names of the old one there; transformers numbers what has no name.
+        return n_outputs == len(self._heads) and not self._heads[0].startswith("LABEL_")
+
+    def naming(self, n_outputs: int) -> tuple[str, ...]:
+        """Say where labels are found by the names of the outputs, and where the names contradict."""
+        if not self._names(n_outputs):
+            return ()
+        said = f"Model '{self.name}' names its {n_outputs} outputs ({listed_few(self._heads)})"
+        taken, own = self._columns(n_outputs), places_of(self.labels, self._heads)
+        for label, column in zip(self.labels, taken, strict=True):
+            if own.get(label, column) != column:
+                return (f"{said}: output {column} is taken for '{label}', and is called '{self._heads[column]}'.",)
+        if self.output.columns is None and len(own) < n_outputs:
+            return (f"{said}, and not all labels are among these: outputs are taken in their order, as the labels.",)
+        if self.output.columns is None and taken != [*range(n_outputs)]:
+            return (f"{said}, and labels are found by these names: declare columns to take others.",)
+        return ()
 
     def _content(self) -> str | None:
         return self._origin or digest(self._kept)
@@ -53,6 +84,29 @@ def _precision(module: torch.nn.Module) -> torch.dtype:
         if tensor.is_floating_point() and tensor.dtype.itemsize > 1:
             return tensor.dtype
     return torch.float32
+
+
+def output_names(module: torch.nn.Module) -> tuple[str, ...]:
+    """Give the names that a module, or else the first part of it, has for its outputs; none where none has."""
+    return next((found for part in module.modules() if (found := _own_names(part))), ())
+
+
+def _own_names(part: torch.nn.Module) -> tuple[str, ...]:
+    numbered = getattr(getattr(part, "config", None), "id2label", None)  # of transformers
+    if isinstance(numbered, Mapping) and {*numbered} == {*range(len(numbered))}:
+        return tuple(str(numbered[place]) for place in range(len(numbered)))
+    for name in _NAMES:
+        found = getattr(part, name, None)
+        if isinstance(found, list | tuple) and len(found) > 1 and all(isinstance(one, str) for one in found):
+            return tuple(found)
+    return ()
+
+
+def places_of(labels: Sequence[str], heads: Sequence[str]) -> dict[str, int]:
+    """Find labels among the names of outputs, whatever their case; those that are not there once are left out."""
+    plain = [head.strip().casefold() for head in heads]
+    wanted = {label: label.strip().casefold() for label in labels}
+    return {label: plain.index(name) for label, name in wanted.items() if plain.count(name) == 1}
 
 
 def takes(found: object) -> bool:
