@@ -66,6 +66,8 @@ class Parts(EditGenerator):
         singles = [kind for kind in report["left"] if kind not in (TOGETHER, ALIGNMENT)]
         with threadpool_limits(1, user_api="blas"):
             search = Search(*self.asked[1:4])
+            if "unwritten" in report:
+                search.widen(report["unwritten"])
             for count in range(1, len(singles) + 1):
                 state = search.steps(search.start, singles[:count], FIRST_STEPS + STEPS)
                 edit = Learnt(state.kinds, state.edit, state.shrunk, 0.0, {}, search.answers)
