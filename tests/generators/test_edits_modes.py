@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from citlr.generators.edits import choice
 from citlr.generators.edits.choice import TOGETHER, Choice, choose, foretelling_best
 from citlr.generators.edits.estimate import Search, State
 from citlr.generators.edits.judge import Looked
@@ -305,6 +306,31 @@ def test_what_no_edit_can_write_is_told_by_the_evidence_and_widens_the_error() -
             errors.append(np.linalg.norm(found.coefficients - true))
         gained.append(errors[1] / errors[0])
     assert np.median(gained) < 0.9
+
+
+@pytest.mark.parametrize(
+    ("strict", "share", "expected"),
+    [
+        (("shade",), 0.3, (("tone",), (0.3,))),
+        (("atlas", "shade"), 0.3, (("tone",), (0.3,))),
+        (("shade",), 0.0, (("shade",), ())),
+        (("atlas",), 0.3, (("atlas",), ())),
+        ((), 0.3, ((), ())),
+    ],
+)
+def test_kinds_are_chosen_anew_with_wider_errors_only_where_strict_ones_find_something_smooth(
+    strict: tuple[str, ...], share: float, expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widened: list[tuple[float, ...]] = []
+    each: Any = SimpleNamespace(unwritten=lambda: (share,), widen=widened.append)
+
+    def chosen(*_: Any) -> Any:
+        return SimpleNamespace(kinds=("tone",) if widened else strict)
+
+    monkeypatch.setattr(choice, "choose", chosen)
+    found, unwritten = choice._chosen([each, each], [], each, np.random.default_rng(0))
+    assert (found.kinds, unwritten) == expected
+    assert widened == ([(share,)] * 3 if unwritten else [])
 
 
 def test_a_difference_in_what_people_vary_by_is_shown_and_chance_is_none() -> None:
