@@ -77,24 +77,14 @@ def _decoder() -> Any:
 
 
 def jpeg_is_damaged(content: bytes) -> bool:
-    """Say whether a JPEG, of grey or RGB, has faults that Pillow passes over; False without the decoder.
+    """Say whether a JPEG, of grey or RGB, has faults that Pillow passes over.
 
     A JPEG has no checksum: behind a block that was lost, Pillow goes on with whatever comes out. Most such are found.
     """
-    decode = _strict_decoder()
-    if decode is None:
-        return False
+    from kornia_rs.io import decode_image_jpegturbo
+
     try:
-        decode(content, "mono")
+        decode_image_jpegturbo(content, "mono")
     except Exception:  # the bindings raise plain Exceptions
         return True
     return False
-
-
-@cache
-def _strict_decoder() -> Any:
-    try:
-        from kornia_rs.io import decode_image_jpegturbo
-    except ImportError:
-        return None
-    return decode_image_jpegturbo
